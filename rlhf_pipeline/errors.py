@@ -47,3 +47,8 @@ class StorageError(RlhfError, OSError):
 
 class TrainingError(RlhfError, RuntimeError):
     """Training cannot go on: a NaN, or a guard that stops the run."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, to quote inside one of ours."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,179 @@
+"""Load policies and reward models: safetensors only, no remote code unless asked for, LoRA adapters over their base.
+
+Left out: training them (`stages`), scoring with them (`scoring`), and the rules for tokenizers (`tokenization`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from trl import ModelConfig, get_quantization_config
+from trl.trainer.reward_trainer import suppress_seqcls_warning
+
+from .artifacts import Store
+from .bases import Checkpoint, find_checkpoint
+from .errors import ModelError, first_line
+
+ADAPTER_CONFIG = "adapter_config.json"
+CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+SCORE_HEAD = "score"
+
+
+def loading_options(model_config: ModelConfig, trust_remote_code: bool = False) -> dict[str, Any]:
+    """What `from_pretrained` takes from TRL's ModelConfig: dtype, attention implementation, 4/8-bit quantisation."""
+    options: dict[str, Any] = {
+        "dtype": model_config.dtype if model_config.dtype in (None, "auto") else getattr(torch, model_config.dtype),
+        "trust_remote_code": trust_remote_code,
+    }
+    if model_config.attn_implementation is not None:
+        options["attn_implementation"] = model_config.attn_implementation
+    quantization = get_quantization_config(model_config)
+    if quantization is not None:
+        options["quantization_config"] = quantization
+    return options
+
+
+def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Read a checkpoint's config.json; raises `ModelError` where this transformers does not know the architecture."""
+    try:
+        return AutoConfig.from_pretrained(
+            checkpoint.location, revision=checkpoint.revision, trust_remote_code=trust_remote_code
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError(
+            f"{checkpoint.location}: its config.json cannot be used ({first_line(error)}); "
+            "name a Hugging Face checkpoint of an architecture that the installed transformers knows"
+        ) from error
+
+
+def check_causal(config: PretrainedConfig, name: str) -> None:
+    """Raise `ModelError` unless the checkpoint was saved as a causal language model."""
+    architectures = config.architectures or []
+    if architectures and not any(architecture.endswith(CAUSAL_SUFFIXES) for architecture in architectures):
+        raise ModelError(
+            f"{name}: holds {', '.join(architectures)}, which is no causal language model; "
+            "name a checkpoint that generates text (…ForCausalLM)"
+        )
+
+
+def check_classifier(config: PretrainedConfig, name: str) -> None:
+    """Raise `ModelError` unless transformers has a sequence-classification class for this architecture."""
+    if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        raise ModelError(
+            f"{name}: transformers has no sequence-classification class for `{config.model_type}`, so it cannot become "
+            "a reward model; start from another checkpoint with `--model` (the policy may keep this architecture)"
+        )
+
+
+def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """Load the tokenizer that lies beside a checkpoint; raises `ModelError` where there is none."""
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            checkpoint.location, revision=checkpoint.revision, trust_remote_code=trust_remote_code
+        )
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError(
+            f"{checkpoint.location}: no usable tokenizer beside the model ({first_line(error)}); "
+            "save one into that folder with `tokenizer.save_pretrained`"
+        ) from error
+    return tokenizer
+
+
+def load_causal(store: Store, checkpoint: Checkpoint, *, trainable: bool = False, **options: Any) -> PreTrainedModel:
+    """Load a causal language model, or a LoRA adapter over its base (a `PeftModel`; `trainable` to train on)."""
+    adapted = _adapter_base(store, checkpoint)
+    if adapted is not None:
+        return _with_adapter(load_causal(store, adapted, **options), checkpoint, trainable)
+    check_causal(load_config(checkpoint, bool(options.get("trust_remote_code"))), checkpoint.location)
+    return _load(AutoModelForCausalLM, checkpoint, options)
+
+
+def load_classifier(
+    store: Store, checkpoint: Checkpoint, *, trainable: bool = False, **options: Any
+) -> PreTrainedModel:
+    """Load a model with one score per sequence; a causal checkpoint gets a fresh head N(0, 1/sqrt(d+1)).
+
+    The head's scale is that of Stiennon et al. 2020 (summarize-from-feedback). Raises `ModelError` where the
+    architecture has no such class, or where the checkpoint has more labels than one.
+    """
+    adapted = _adapter_base(store, checkpoint)
+    if adapted is not None:
+        return _with_adapter(load_classifier(store, adapted, **options), checkpoint, trainable)
+    config = load_config(checkpoint, bool(options.get("trust_remote_code")))
+    check_classifier(config, checkpoint.location)
+    fresh = not _is_classifier(config)
+    if not fresh and config.num_labels != 1:
+        raise ModelError(
+            f"{checkpoint.location}: gives {config.num_labels} labels, and a reward is one number; "
+            "name a sequence classifier with num_labels = 1"
+        )
+    with suppress_seqcls_warning():
+        model = _load(AutoModelForSequenceClassification, checkpoint, {**options, "num_labels": 1})
+    if fresh:
+        _reset_head(model)
+    return model
+
+
+def _is_classifier(config: PretrainedConfig) -> bool:
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or [])
+
+
+def _reset_head(model: PreTrainedModel) -> None:
+    head = getattr(model, SCORE_HEAD)
+    torch.nn.init.normal_(head.weight, std=(head.weight.shape[1] + 1) ** -0.5)
+
+
+def _load(auto_class: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedModel:
+    model: PreTrainedModel
+    try:
+        model, report = auto_class.from_pretrained(
+            checkpoint.location,
+            revision=checkpoint.revision,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
+        )
+    except (ValueError, OSError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(f"{checkpoint.location}: cannot be loaded: {first_line(error)}") from error
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(SCORE_HEAD))
+    if missing:
+        raise ModelError(
+            f"{checkpoint.location}: {len(missing)} weights are missing ({missing[0]} first), "
+            "so it would run on random numbers; fetch or save the checkpoint again"
+        )
+    return model
+
+
+def adapter_base_name(folder: str) -> str | None:
+    """The name of the base that an adapter folder adapts (an artifact id, or a hub id), or None for a full model."""
+    path = Path(folder) / ADAPTER_CONFIG
+    return str(json.loads(path.read_text())["base_model_name_or_path"]) if path.is_file() else None
+
+
+def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
+    name = adapter_base_name(checkpoint.location)
+    if name is None:
+        return None
+    revision = json.loads((Path(checkpoint.location) / ADAPTER_CONFIG).read_text()).get("revision")
+    return find_checkpoint(store, name, run="", revision=revision)
+
+
+def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool) -> PreTrainedModel:
+    from peft import PeftModel
+
+    adapted: PreTrainedModel = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
+    return adapted

@@ -1,0 +1,85 @@
+"""Score completions with a reward model, on exactly the token form that it was trained on.
+
+A reward model with the policy's tokenizer is given the ids that the policy sampled. One with a tokenizer of its own is
+given the same text, encoded by its own rules. Either way EOS is there if and only if the policy produced it.
+
+Left out: training (`stages.reward`), and combining several rewards (`stages.ppo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from tqdm import tqdm
+
+from .encoding import encode_completion, encode_prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .records import Text
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A sequence classifier with one label, its tokenizer, and the offset and scale that its artifact carries."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    batch_size: int = 64
+
+    def encode(self, prompt: Text, completion: Text, finished: bool) -> list[int]:
+        """Encode one prompt with its completion: P + C ids."""
+        return encode_prompt(self.tokenizer, prompt) + encode_completion(self.tokenizer, prompt, completion, finished)
+
+    def score(
+        self,
+        prompts: Sequence[Text],
+        completions: Sequence[Text],
+        finished: Sequence[bool],
+        completion_ids: Sequence[Sequence[int]] | None = None,
+    ) -> torch.Tensor:
+        """Score B completions as text: (B,) float32, on the CPU.
+
+        `completion_ids` are the ids as sampled, to be given where the policy has this tokenizer; they are then used
+        as they are. Each `finished` tells whether the completion ended by itself.
+        """
+        if completion_ids is None:
+            rows = [self.encode(*row) for row in zip(prompts, completions, finished, strict=True)]
+        else:
+            encoded = (encode_prompt(self.tokenizer, prompt) for prompt in prompts)
+            rows = [ids + list(sampled) for ids, sampled in zip(encoded, completion_ids, strict=True)]
+        return self.score_ids(rows)
+
+    @torch.no_grad()
+    def score_ids(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Score B rows of ids, P + C each: (B,) float32, on the CPU; rows of similar length share a batch."""
+        scores = torch.empty(len(rows))
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False):
+            scores[batch] = self._forward([rows[i] for i in batch])
+        return scores
+
+    def _forward(self, rows: list[Sequence[int]]) -> torch.Tensor:
+        """One padded forward pass, (B, P + C) to (B,); padding is on the right, where pooling looks for pad tokens."""
+        device = self.model.device
+        width = max(len(row) for row in rows)
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in rows], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=device)
+        logits = self.model(input_ids=ids, attention_mask=mask).logits
+        return torch.as_tensor(logits[:, 0].float().cpu())
+
+
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give the same ids to the same text: one vocabulary, one EOS, one chat template."""
+    return (
+        one.get_vocab() == other.get_vocab()
+        and one.eos_token_id == other.eos_token_id
+        and one.chat_template == other.chat_template
+    )
