@@ -1,0 +1,54 @@
+"""Dialogues of HH-RLHF (Bai et al. 2022): `chosen` and `rejected` transcripts that share all but the last answer.
+
+A transcript is turns that begin with a blank line and "Human:" or "Assistant:". Left out: pairs that part before the last
+answer (a handful in the published files); they are reported as bad rows, as are empty answers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from rlhf_pipeline.errors import DataError
+from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, shown
+
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_ROLES = {"Human": "user", "Assistant": "assistant"}
+
+
+def matches(row: dict[str, Any]) -> bool:
+    """Say whether the row holds two transcripts."""
+    return all(isinstance(row.get(name), str) and row[name].startswith("\n\nHuman:") for name in ("chosen", "rejected"))
+
+
+def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Record]:
+    """Give the row as a Ranking of two, or as a Prompt of what both share. Raises DataError on any other kind."""
+    if kind not in (Ranking, Prompt):
+        wanted = "SFT learns from demonstrations" if kind is Demonstration else "pretraining learns from documents"
+        raise DataError(f"{where}: this is a pair of transcripts (format hh), {wanted}; pass another file")
+    chosen, rejected = (turns(row.get(name), where, name) for name in ("chosen", "rejected"))
+    if chosen[:-1] != rejected[:-1]:
+        raise DataError(f"{where}: `chosen` and `rejected` part before the last answer")
+    prompt, answers = chosen[:-1], [chosen[-1]["content"], rejected[-1]["content"]]
+    origin = {name: row.get(name) for name in ("user", "source", "id", "labeler")}
+    if kind is Prompt:
+        yield Prompt.from_dict(origin | {"prompt": prompt}, where)
+    else:
+        yield Ranking.from_dict(origin | {"prompt": prompt, "completions": answers, "ranks": [0, 1]}, where)
+
+
+def turns(transcript: Any, where: str, name: str) -> list[dict[str, str]]:
+    """Split a transcript into messages, the last one the assistant's. Raises DataError where it is none."""
+    if not isinstance(transcript, str) or not _TURN.match(transcript):
+        raise DataError(
+            f"{where}: `{name}` is {shown(transcript)}; expected a transcript that begins with '\\n\\nHuman:'"
+        )
+    parts = _TURN.split(transcript)[1:]
+    messages = [
+        {"role": _ROLES[speaker], "content": content.strip()}
+        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    if messages[-1]["role"] != "assistant":
+        raise DataError(f"{where}: `{name}` does not end with an answer of the assistant")
+    return messages

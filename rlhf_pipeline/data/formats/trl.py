@@ -1,0 +1,126 @@
+"""Rows in the columns TRL documents, and in this project's own.
+
+messages                            Demonstration (the last assistant turn is the completion), Prompt
+prompt, completion                  Demonstration, Prompt
+prompt, chosen, rejected            Ranking of two, Prompt
+chosen, rejected                    the same; the prompt is what both begin with
+prompt, completions, ranks, ...     Ranking, Prompt
+prompt, ...                         Prompt; the other columns become its facts
+text                                Document
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from os.path import commonprefix
+from typing import Any
+
+from rlhf_pipeline.errors import DataError
+from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, Text, shown
+
+Row = dict[str, Any]
+
+
+def matches(row: Row) -> bool:
+    """Say yes: columns that are not there are reported by the record that needs them."""
+    return True
+
+
+def convert(row: Row, kind: type[Record], where: str) -> Iterator[Record]:
+    """Give the one record of a row. Raises DataError where columns are missing or do not fit `kind`."""
+    if kind is Demonstration:
+        row = _from_messages(row, where)
+    elif kind is Ranking:
+        row = _from_pair(_with_prompt(row, where))
+    elif kind is Prompt:
+        row = _prompt_of_messages(_with_prompt(row, where), where)
+    yield kind.from_dict(row, where)
+
+
+def _from_messages(row: Row, where: str) -> Row:
+    """Split `messages` into what leads up to the last assistant turn and that turn."""
+    if row.get("messages") is None or row.get("completion") is not None:
+        return row
+    messages = _message_list(row["messages"], where, "messages")
+    if len(messages) < 2 or messages[-1]["role"] != "assistant":
+        raise DataError(f"{where}: `messages` must hold a prompt and end with an assistant message")
+    return row | {"prompt": messages[:-1], "completion": _as_text(messages[-1:])}
+
+
+def _prompt_of_messages(row: Row, where: str) -> Row:
+    """Take `messages` without a closing assistant turn as the prompt."""
+    if row.get("messages") is None or row.get("prompt") is not None:
+        return row
+    messages = _message_list(row["messages"], where, "messages")
+    ends_with_answer = messages[-1]["role"] == "assistant"
+    return {k: v for k, v in row.items() if k != "messages"} | {
+        "prompt": messages[:-1] if ends_with_answer else messages
+    }
+
+
+def _with_prompt(row: Row, where: str) -> Row:
+    """Take the common beginning of `chosen` and `rejected` out of them where the prompt is inside both.
+
+    Also where a `prompt` column repeats it (HuggingFaceH4/ultrafeedback_binarized does).
+    """
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if chosen is None or rejected is None:
+        return row
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        chosen, rejected = _message_list(chosen, where, "chosen"), _message_list(rejected, where, "rejected")
+        if row.get("prompt") is not None and chosen[0]["role"] == "assistant":
+            return row
+        shared = _shared_messages(chosen, rejected)
+    elif row.get("prompt") is not None:
+        return row
+    elif isinstance(chosen, str) and isinstance(rejected, str):
+        shared = len(commonprefix([chosen, rejected]).rstrip(" "))
+    else:
+        raise DataError(
+            f"{where}: `chosen` is {shown(chosen)} but `rejected` {shown(rejected)}; expected two of a kind"
+        )
+    if not shared:
+        raise DataError(f"{where}: `chosen` and `rejected` share no beginning; put it into a column `prompt`")
+    return row | {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _shared_messages(chosen: list[dict[str, str]], rejected: list[dict[str, str]]) -> int:
+    """Count the leading messages both have, up to the last turn that is not the assistant's."""
+    shared = 0
+    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+        shared += 1
+    while shared and chosen[shared - 1]["role"] == "assistant":
+        shared -= 1
+    return shared
+
+
+def _from_pair(row: Row) -> Row:
+    """Turn `chosen` and `rejected` into a ranking of two."""
+    if row.get("completions") is not None or row.get("chosen") is None or row.get("rejected") is None:
+        return row
+    return row | {"completions": [_as_text(row["chosen"]), _as_text(row["rejected"])], "ranks": [0, 1]}
+
+
+def _as_text(completion: Any) -> Text:
+    """Write a lone assistant message as its content; leave everything else as it is."""
+    if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):
+        message = completion[0]
+        if (
+            message.get("role") == "assistant"
+            and isinstance(message.get("content"), str)
+            and not message.get("tool_calls")
+        ):
+            return str(message["content"])
+    return completion  # type: ignore[no-any-return]  # checked by the record
+
+
+def _message_list(value: Any, where: str, name: str) -> list[dict[str, str]]:
+    """Check that `value` looks like messages, so that their roles can be read; drop keys that are null."""
+    if not isinstance(value, list) or not value:
+        raise DataError(f"{where}: `{name}` is {shown(value)}; expected a list of messages")
+    for number, message in enumerate(value):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise DataError(
+                f"{where}: `{name}[{number}]` is {shown(message)}; expected an object with `role` and `content`"
+            )
+    return [{k: v for k, v in message.items() if v is not None} for message in value]

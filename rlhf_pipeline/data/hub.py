@@ -1,0 +1,96 @@
+"""Rows of data sets that `datasets` knows: saved by `save_to_disk`, or on the hub. `datasets` is imported only here.
+
+Left out: data sets that need code of their own (`datasets` no longer runs any).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlhf_pipeline.data.files import RawRow
+from rlhf_pipeline.errors import ConfigError, DataError
+
+_ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
+_SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
+
+
+def is_id(source: str) -> bool:
+    """Say whether `source` could be a hub id: `owner/name`, with `:config` and `@revision` where needed."""
+    return _ID.fullmatch(source) is not None
+
+
+def is_saved(folder: Path) -> bool:
+    """Say whether `save_to_disk` of `datasets` wrote this folder."""
+    return (folder / "dataset_dict.json").exists() or (folder / "state.json").exists()
+
+
+def split_of(file_name: str) -> str:
+    """Give the split that a file name begins with, as in train-00000-of-00002.parquet; "" where it names none."""
+    first = re.split(r"[._-]", file_name.lower())[0]
+    return first if first in _SPLITS else ""
+
+
+def choose_split(present: Sequence[str], wanted: str | None, where: str) -> str:
+    """Give the wanted split, or without a wish the only one or "train". Raises ConfigError naming what is there."""
+    if wanted is None and len(present) == 1:
+        return present[0]
+    chosen = wanted or "train"
+    if chosen not in present:
+        names = ", ".join(name or "(none)" for name in present)
+        raise ConfigError(f"{where}: no split `{chosen}`; pass one of {names} as the split")
+    return chosen
+
+
+def saved_rows(folder: Path, split: str | None) -> Iterator[RawRow]:
+    """Read a folder that `save_to_disk` wrote. Raises DataError where it is damaged."""
+    import datasets
+    import pyarrow
+
+    try:
+        yield from _rows(datasets.load_from_disk(str(folder)), split, str(folder))
+    except (OSError, pyarrow.ArrowException, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise DataError(f"{folder}: damaged data set ({_first_line(error)}); save it again") from None
+
+
+def rows(source: str, split: str | None) -> Iterator[RawRow]:
+    """Read a data set from the hub, or from its local cache. Raises DataError where it is absent, gated or out of reach."""
+    import datasets
+    from huggingface_hub.errors import HfHubHTTPError
+
+    match = _ID.fullmatch(source)
+    assert match, "callers ask is_id first"
+    try:
+        loaded = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
+    except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
+        raise DataError(
+            f"{source}: no such file here, and the hub does not give it ({_first_line(error)}); "
+            "check the name, or for a gated or private data set run `hf auth login`"
+        ) from None
+    except (ConnectionError, OSError) as error:
+        raise DataError(
+            f"{source}: no such file here, and the hub cannot be reached ({_first_line(error)}); "
+            "check the path or the network, or pass a downloaded file"
+        ) from None
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{source}: the hub's data set cannot be read ({_first_line(error)})") from None
+    yield from _rows(loaded, split, source)
+
+
+def _rows(loaded: Any, split: str | None, where: str) -> Iterator[RawRow]:
+    if isinstance(loaded, dict):
+        name = choose_split(list(loaded), split, where)
+        loaded, where = loaded[name], f"{where}[{name}]"
+    elif split is not None and str(loaded.split) != split:
+        raise ConfigError(f"{where}: has the one split `{loaded.split}`, not `{split}`; leave the split out")
+    for number, value in enumerate(loaded, start=1):
+        yield RawRow(f"{where}:row {number}", repr(value), value)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

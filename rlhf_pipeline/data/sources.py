@@ -1,0 +1,151 @@
+"""Read a data set from wherever it is: a file, a folder, a data set saved by `datasets`, or a hub id.
+
+`read` is the one way in. Left out: streaming; a data set is held in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from rlhf_pipeline.data import files, formats, hub
+from rlhf_pipeline.data.files import RawRow
+from rlhf_pipeline.errors import ConfigError, DataError
+from rlhf_pipeline.records import Record, fingerprint
+
+R = TypeVar("R", bound=Record)
+OnBadRow = Literal["error", "skip"]
+FIX_OR_SKIP = "fix the row or pass `--on_bad_row skip`"
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be used: where it is, why not, and its text, so that a stage can write it aside."""
+
+    where: str
+    reason: str
+    raw: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Give the JSON object that is written aside."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rows(Generic[R]):
+    """What was read: the records in order, where each is, the bad rows, and what a format's rules dropped, by reason."""
+
+    records: list[R]
+    places: list[str]
+    bad: list[BadRow]
+    dropped: dict[str, int]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over what the records say, whatever file they come from."""
+        return fingerprint(self.records)
+
+    def where(self, index: int) -> str:
+        """Give the place of record `index`, as `file:line` where the file has lines."""
+        return self.places[index]
+
+
+def read(
+    source: str,
+    kind: type[R],
+    *,
+    on_bad_row: OnBadRow = "error",
+    data_format: str = "auto",
+    split: str | None = None,
+) -> Rows[R]:
+    """Read `source` as records of one kind.
+
+    `source`: a file (.jsonl .json .csv .parquet .txt, or with .gz), a folder of them or one that `datasets` saved, or a hub
+    id `owner/name`, `owner/name:config`, `owner/name@revision`. `split` picks one of a folder or hub id; without it, the
+    only one or "train". `data_format`: a name of `formats.FORMATS`, or "auto" to recognise it by the first row.
+    Raises DataError on a bad row (with "skip" it is kept in `Rows.bad` instead), on a source that is absent, or without a
+    usable row; ConfigError on an unknown format; StorageError on a file that cannot be opened.
+    """
+    if on_bad_row not in ("error", "skip"):
+        raise ConfigError(f"--on_bad_row: `{on_bad_row}` is not a choice; expected error or skip")
+    form = formats.named(data_format)
+    rows = Rows[R]([], [], [], {})
+    dropped: Counter[str] = Counter()
+    for raw in _raw_rows(source, split):
+        try:
+            value = _decoded(raw)
+            form = form or formats.recognise(value)
+            for record in form.convert(value, kind, raw.where):
+                if isinstance(record, kind):
+                    rows.records.append(record)
+                    rows.places.append(raw.where)
+                else:
+                    dropped[str(record)] += 1
+        except DataError as error:
+            if on_bad_row == "error":
+                raise DataError(f"{error}; {FIX_OR_SKIP}") from None
+            rows.bad.append(BadRow(raw.where, str(error).removeprefix(f"{raw.where}: "), raw.raw))
+    rows.dropped.update(dropped)
+    _refuse_nothing(rows, source)
+    return rows
+
+
+def write(path: Path, records: Iterable[Record]) -> None:
+    """Write records as JSONL, one object a line, the form that `read` takes back unchanged."""
+    lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in records)
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+def _decoded(raw: RawRow) -> dict[str, Any]:
+    if raw.value is None:
+        raise DataError(f"{raw.where}: {raw.problem}")
+    return {name: _without_nulls(value) for name, value in raw.value.items() if value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out keys that are null: tables have every key in every row, JSON only those that say something."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _refuse_nothing(rows: Rows[R], source: str) -> None:
+    if rows.records:
+        return
+    if rows.bad:
+        first = rows.bad[0]
+        raise DataError(f"{source}: none of {len(rows.bad)} rows is usable; the first, {first.where}: {first.reason}")
+    if rows.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in rows.dropped.items())
+        raise DataError(f"{source}: every row was dropped ({reasons}); pass other data")
+    raise DataError(f"{source}: no rows; the file is empty")
+
+
+def _raw_rows(source: str, split: str | None) -> Iterator[RawRow]:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if hub.is_saved(path):
+            return hub.saved_rows(path, split)
+        return _folder_rows(path, split)
+    if path.exists():
+        return files.rows(path)
+    if hub.is_id(source) and files.data_suffix(path) is None:
+        return hub.rows(source, split)
+    raise DataError(f"{source}: no such file or folder, and not a hub id (owner/name); check the path")
+
+
+def _folder_rows(folder: Path, split: str | None) -> Iterator[RawRow]:
+    """Read the data files of a folder in the order of their names; train.jsonl, test-00000.parquet belong to splits."""
+    by_split: dict[str, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and files.data_suffix(path):
+            by_split.setdefault(hub.split_of(path.name), []).append(path)
+    if not by_split:
+        raise DataError(f"{folder}: no data files in this folder; expected {', '.join(files.SUFFIXES)} (or with .gz)")
+    chosen = hub.choose_split(list(by_split), split, str(folder))
+    return (row for path in by_split[chosen] for row in files.rows(path))
