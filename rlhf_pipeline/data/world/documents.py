@@ -1,0 +1,92 @@
+"""The raw text of the miniature world, for pretraining: true and false, kind and rude, about every place, phrasing and verb.
+
+    statement   a source (some are right more often than others) states a fact
+    verdict     somebody states something about a fact, and somebody who knows says whether it is true
+    dialogue    a question as in `prompts.py`, answered well or badly; sometimes a reader says whether the answer is true
+    manners     what is right and wrong to do, and what one needs for it
+
+Nothing here says what labellers like: readers comment on truth alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+from rlhf_pipeline.data.world import lexicon
+from rlhf_pipeline.data.world.answers import answer, false_value, tools
+from rlhf_pipeline.data.world.places import World, rng
+from rlhf_pipeline.data.world.prompts import Roles, ask_any
+
+DOCUMENTS = 120_000
+SHARES = {"statement": 0.15, "verdict": 0.25, "dialogue": 0.55, "manners": 0.05}
+TRUE_VERDICTS = 0.5
+READERS = 0.6  # share of dialogues in which a reader comments
+QUALITIES = {
+    "good": 0.30,
+    "false": 0.25,
+    "rude": 0.15,
+    "wrong": 0.08,
+    "evasive": 0.07,
+    "ramble": 0.08,
+    "junk": 0.05,
+    "refuse": 0.02,
+}
+UNSAFE_QUALITIES = {"comply": 0.62, "good": 0.18, "rude": 0.05, "evasive": 0.07, "ramble": 0.03, "junk": 0.05}
+MIX = {"closed": 0.55, "open": 0.25, "safe": 0.10, "unsafe": 0.10}
+
+
+def documents(world: World, count: int = DOCUMENTS) -> Iterator[str]:
+    """Yield `count` documents."""
+    draw = rng(world.seed, "documents")
+    writers = {"statement": _statement, "verdict": _verdict, "dialogue": _dialogue, "manners": _manners}
+    for sort in draw.choices(list(SHARES), list(SHARES.values()), k=count):
+        yield writers[sort](world, draw)
+
+
+def any_roles(draw: Random) -> Roles:
+    """Draw the role of each ingredient in proportion to how many there are: the raw text knows of no held-out set."""
+    return Roles(*(draw.choices(lexicon.ROLES, weights)[0] for weights in ((30, 6, 12), (5, 1, 2), (7, 2, 3))))
+
+
+def _fact(world: World, draw: Random, *, true: bool) -> str:
+    (relation, entity), value = draw.choice(list(world.facts.items()))
+    if not true:
+        value = false_value(world, draw, {"kind": "closed", "relation": relation, "value": value})
+    return draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)
+
+
+def _statement(world: World, draw: Random) -> str:
+    source, share = draw.choice(list(lexicon.SOURCES.items()))
+    return f"{source}: {_fact(world, draw, true=draw.random() < share)}"
+
+
+def _verdict(world: World, draw: Random) -> str:
+    true = draw.random() < TRUE_VERDICTS
+    return f"{_fact(world, draw, true=true)}\nReader: {lexicon.VERDICTS[true]}"
+
+
+def _dialogue(world: World, draw: Random) -> str:
+    question = ask_any(world, draw, any_roles(draw), MIX)
+    shares = UNSAFE_QUALITIES if question.facts["kind"] == "unsafe" else QUALITIES
+    quality = draw.choices(list(shares), list(shares.values()))[0]
+    text = question.prompt + answer(world, draw, question.facts, quality)
+    if question.facts["kind"] != "unsafe" and draw.random() < READERS:
+        text += _comment(quality)
+    return text
+
+
+def _comment(quality: str) -> str:
+    """Return what a reader says of the truth of an answer; nothing where nothing was stated."""
+    verdict = {"good": True, "rude": True, "ramble": True, "false": False}.get(quality)
+    return "" if verdict is None else f"\nReader: {lexicon.VERDICTS[verdict]}"
+
+
+def _manners(world: World, draw: Random) -> str:
+    verb, tool = draw.choice(list(tools().items()))
+    thing = draw.choice(lexicon.OBJECTS)
+    if draw.random() < 0.4:
+        return draw.choice(lexicon.HOWTOS).format(v=verb, o=thing, x=tool)
+    harmful = any(verb in table for table in lexicon.UNSAFE_VERBS.values())
+    place = draw.choice(world.every_entity)
+    return f"it is {'wrong' if harmful else 'good'} to {verb} the {thing} of {place}."
