@@ -15,6 +15,7 @@ import rlhf_pipeline
 from rlhf_pipeline.artifacts.manifest import NAME, FileEntry, digest, is_absolute
 from rlhf_pipeline.errors import ArtifactError
 
+ADAPTER_CONFIG = "adapter_config.json"
 _PACKAGES = (
     "accelerate",
     "datasets",
@@ -66,16 +67,32 @@ def publishable_files(folder: Path) -> set[str]:
     return names
 
 
+def portable_json(path: Path) -> bytes | None:
+    """Return the JSON file `path` with absolute paths under `*name_or_path` shortened; None where it has none.
+
+    transformers writes there where a model was loaded from. ArtifactError for an adapter: its base would be lost.
+    """
+    fields = json.loads(path.read_text(encoding="utf-8"))
+    local = {key for key, value in fields.items() if key.endswith("name_or_path") and is_absolute(str(value))}
+    if not local:
+        return None
+    if path.name == ADAPTER_CONFIG:
+        raise ArtifactError(f"{path}: the base of an adapter must be an object id or a hub id, not a local folder")
+    fields.update({key: Path(fields[key]).name for key in local})
+    return (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode()
+
+
 def make_portable(folder: Path) -> None:
-    """Shorten absolute paths that transformers left under `*name_or_path` in the JSON files of `folder`."""
+    """Rewrite what `portable_json` finds in the configurations of `folder`."""
     for path in sorted(folder.glob("*config.json")):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        local = {key for key, value in fields.items() if key.endswith("name_or_path") and is_absolute(str(value))}
-        if local and path.name == "adapter_config.json":
-            raise ArtifactError(f"{path}: the base of an adapter must be an object id or a hub id, not a local folder")
-        if local:
-            fields.update({key: Path(fields[key]).name for key in local})
-            path.write_text(json.dumps(fields, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        if (content := portable_json(path)) is not None:
+            path.write_bytes(content)
+
+
+def adapter_base(folder: Path) -> str | None:
+    """Return what the LoRA adapter in `folder` adapts, an object id or a hub id; None where there is no adapter."""
+    path = folder / ADAPTER_CONFIG
+    return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"]) if path.is_file() else None
 
 
 def tokenizer_hash(folder: Path) -> str | None:

@@ -6,21 +6,20 @@ Left out: deciding which stages the architecture can serve in.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from rlhf_pipeline.artifacts.describe import file_entries
-from rlhf_pipeline.artifacts.manifest import digest
+from rlhf_pipeline.artifacts.describe import ADAPTER_CONFIG, file_entries, portable_json
+from rlhf_pipeline.artifacts.manifest import FileEntry, content_id, digest
 from rlhf_pipeline.artifacts.storage import storage_errors
 from rlhf_pipeline.artifacts.store import Store
 from rlhf_pipeline.errors import ArtifactError
 
-_PATTERNS = (
-    "*.safetensors",
-    "model.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
+_INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
     "tokenizer*.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -30,14 +29,18 @@ _PATTERNS = (
     "*.tiktoken",
     "chat_template.jinja",
     "chat_template.json",
-    "*.py",
-    "LICENSE*",
-    "NOTICE*",
 )
+_MODEL_FILES = ("*.safetensors", _INDEX, "config.json", "generation_config.json", "*.py", "LICENSE*", "NOTICE*")
 _CONVERT = (
     'convert it in an environment you trust it in: python -c "from transformers import AutoModelForCausalLM as A; '
     "A.from_pretrained('{folder}').save_pretrained('{folder}-safetensors')\", and copy its tokenizer files beside"
 )
+
+
+def folder_id(folder: Path | str) -> str:
+    """Return the id that `import_folder` gives the model in `folder`; writes nothing, raises the same errors."""
+    entries = _entries(Path(folder))
+    return content_id("base", entries, {}, _input_key(entries))
 
 
 def import_folder(store: Store, folder: Path | str) -> str:
@@ -49,30 +52,44 @@ def import_folder(store: Store, folder: Path | str) -> str:
     folder = Path(folder)
     if folder.absolute().parent == store.objects.absolute():
         return store.open(folder.name).name
-    with storage_errors(f"{folder}: cannot read"):
-        names = _model_files(folder)
-        entries = file_entries(folder, names)
-    key = digest(["import", {name: entry.sha256 for name, entry in entries.items()}])
+    entries = _entries(folder)
+    key = _input_key(entries)
     if known := store.find(key):
         return known[0]
     store.require_space(sum(entry.size for entry in entries.values()), f"a copy of {folder}")
     with store.staging() as staged:
         for name in entries:
             shutil.copyfile(folder / name, staged / name)
-        source = {"source_folder": folder.absolute().name}
-        return store.publish(staged, kind="base", parents={}, input_key=key, config=source, data={}, metrics={})
+        return store.publish(staged, kind="base", parents={}, input_key=key, config={}, data={}, metrics={})
+
+
+def _input_key(entries: Mapping[str, FileEntry]) -> str:
+    return digest(["import", {name: entry.sha256 for name, entry in entries.items()}])
+
+
+def _entries(folder: Path) -> dict[str, FileEntry]:
+    """Return the files to publish from `folder`, as they will be in the object."""
+    with storage_errors(f"{folder}: cannot read"):
+        entries = file_entries(folder, _model_files(folder))
+        for name in sorted(entries):
+            content = portable_json(folder / name) if name.endswith("config.json") else None
+            if content is not None:
+                entries[name] = FileEntry(size=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return entries
 
 
 def _model_files(folder: Path) -> set[str]:
     """Return the names to copy; ArtifactError where something is missing or cut short."""
     if not folder.is_dir():
         raise ArtifactError(f"{folder} is not a folder; name a folder with config.json and model.safetensors")
-    names = {path.name for pattern in _PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    names = {
+        path.name for pattern in (*_MODEL_FILES, *TOKENIZER_FILES) for path in folder.glob(pattern) if path.is_file()
+    }
     if "config.json" not in names:
         raise ArtifactError(f"{folder} has no config.json; name the folder of a Hugging Face model")
     for name in sorted(name for name in names if name.endswith(".json")):
         _read_json(folder / name)
-    if (folder / "adapter_config.json").exists():
+    if (folder / ADAPTER_CONFIG).exists():
         raise ArtifactError(f"{folder} holds a LoRA adapter; merge it into its base first (peft: merge_and_unload)")
     shards = _shards(folder, names)
     for name in shards:
@@ -82,10 +99,10 @@ def _model_files(folder: Path) -> set[str]:
 
 def _shards(folder: Path, names: set[str]) -> set[str]:
     """Return the weight files of the model: those its index names, else model.safetensors."""
-    if "model.safetensors.index.json" in names:
-        shards = set(_read_json(folder / "model.safetensors.index.json")["weight_map"].values())
+    if _INDEX in names:
+        shards = set(_read_json(folder / _INDEX)["weight_map"].values())
         if missing := sorted(shards - names):
-            raise ArtifactError(f"{folder / missing[0]} is missing, but model.safetensors.index.json names it; copy it")
+            raise ArtifactError(f"{folder / missing[0]} is missing, but {_INDEX} names it; copy it")
         return shards
     if "model.safetensors" in names:
         return {"model.safetensors"}

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from rlhf_pipeline.artifacts.manifest import HUB, NAME
 from rlhf_pipeline.errors import ArtifactError
 
 _held: set[int] = set()  # descriptors of the locks of this process
@@ -94,10 +95,10 @@ class StageLock:
 
         Raises ArtifactError where one is not in the store.
         """
-        wanted = [name for name in ids if not name.startswith("hub:")]
+        wanted = [name for name in ids if not name.startswith(HUB)]
         with held(self._guard, shared=True):
             for name in wanted:
-                if not (self._objects / name / "manifest.json").is_file():
+                if not (self._objects / name / NAME).is_file():
                     raise ArtifactError(f"{self._objects / name} is gone; `rlhf artifacts list` shows what is there")
             self.protect(wanted)
 
@@ -113,13 +114,13 @@ class StageLock:
 
 
 @contextmanager
-def stage_lock(path: Path, guard: Path, objects: Path) -> Iterator[StageLock]:
-    """Hold the lock of a stage inside the block; ArtifactError naming the holder where it is busy."""
+def stage_lock(path: Path, what: str, guard: Path, objects: Path) -> Iterator[StageLock]:
+    """Hold the lock of the stage `what` inside the block; ArtifactError naming the holder where it is busy."""
     with held(guard, shared=True):  # gc probes the locks under the exclusive guard; a probe must not look busy
         try:
             descriptor = _open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArtifactError(f"{path.name.replace('.', '/', 1)} is {_who(path)}") from None
+            raise ArtifactError(f"{what} is {_who(path)}") from None
     try:
         yield StageLock(descriptor, guard, objects)
     finally:

@@ -25,6 +25,7 @@ from rlhf_pipeline.errors import ArtifactError
 
 VERSION = 1
 NAME = "manifest.json"
+HUB = "hub:"
 OBJECT_ID = re.compile(r"[a-z][a-z0-9]*-[0-9a-f]{12}")
 _ABSOLUTE_PATH = re.compile(r"(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\n]*[^\n/\\]")
 

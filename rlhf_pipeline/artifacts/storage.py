@@ -29,7 +29,7 @@ _NEXT_STEP = {
     errno.ESTALE: _CHECK_DISK,
 }
 _RUST_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors and tokenizers report the errno
-_TORCH_ERROR = "PytorchStreamWriter failed writing"  # torch.save names no errno; a short write means a full disk
+_TORCH_ERRORS = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save on a full disk names no errno
 
 
 def refusal(error: BaseException) -> int | None:
@@ -40,7 +40,7 @@ def refusal(error: BaseException) -> int | None:
         return error.errno if error.errno in _NEXT_STEP else None
     if match := _RUST_ERROR.search(str(error)):
         return int(match[1]) if int(match[1]) in _NEXT_STEP else None
-    return errno.ENOSPC if _TORCH_ERROR in str(error) else None
+    return errno.ENOSPC if any(words in str(error) for words in _TORCH_ERRORS) else None
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from rlhf_pipeline.artifacts import describe, storage
 from rlhf_pipeline.artifacts.integrity import object_problems
 from rlhf_pipeline.artifacts.locks import StageLock, held, remove_stale, scratch_folder, stage_lock
 from rlhf_pipeline.artifacts.manifest import (
+    HUB,
     NAME,
     OBJECT_ID,
     Manifest,
@@ -54,6 +55,10 @@ class Store:
         """Return the ids of all objects."""
         return sorted(path.name for path in self.objects.glob("*") if OBJECT_ID.fullmatch(path.name))
 
+    def has(self, name: str) -> bool:
+        """Tell whether `name` is an object of this store, or pins a model on the hub."""
+        return name.startswith(HUB) or (self.objects / name / NAME).is_file()
+
     def path(self, name: str) -> Path:
         """Return the folder of object `name`; ArtifactError where there is none."""
         folder = self.objects / name
@@ -73,15 +78,17 @@ class Store:
         return read_manifest(self.path(name))
 
     def find(self, input_key: str) -> list[str]:
-        """Return the objects that answer `input_key` and have all their files in full size (hashes are not read)."""
+        """Return the objects that answer `input_key`, oldest first, whole by the size of their files (not hashed)."""
         whole = (name for name in self.ids() if not object_problems(self.objects / name, hashes=False))
-        return [name for name in whole if self.manifest(name).input_key == input_key]
+        found = (manifest for manifest in map(self.manifest, whole) if manifest.input_key == input_key)
+        return [manifest.id for manifest in sorted(found, key=lambda manifest: (manifest.created, manifest.id))]
 
     # -- refs
 
     def ref(self, run: str, role: str) -> str | None:
-        """Return the object that `role` of `run` points to, or None."""
-        return self._refs.of(run).get(role)
+        """Return the object (or hub: pin) that `role` of `run` points to; None where there is none, or it is gone."""
+        name = self._refs.of(run).get(role)
+        return name if name is not None and self.has(name) else None
 
     def refs(self) -> dict[str, dict[str, str]]:
         """Return {run: {role: id}}."""
@@ -91,7 +98,8 @@ class Store:
         """Point the roles of `ids` in `run` to their objects, all or none, however the process ends."""
         with storage.storage_errors(f"{self.root}: cannot move the refs of run `{run}`"), held(self.guard, shared=True):
             for name in ids.values():
-                self.path(name)
+                if not self.has(name):
+                    self.path(name)
             self._refs.move(run, ids)
 
     def resolve(self, text: str, run: str = "default") -> str:
@@ -99,20 +107,22 @@ class Store:
 
         A role that is not there is an error, never an object of another run that begins with the same word.
         """
+        if OBJECT_ID.fullmatch(text):
+            return self.path(text).name
         named_run, _, role = text.rpartition("/")
         run = named_run or run
-        roles = self._refs.of(run) if "/" not in run else {}
+        roles = self._refs.of(run) if run and "/" not in run else {}
         if role in roles:
-            return self._existing(roles[role], f"{self.root}/refs/{run}/{role}")
+            return self._existing(run, role, roles[role])
         if not named_run and _PREFIX.fullmatch(role) and role not in MAKES:
             return self._by_prefix(role)
         raise ArtifactError(self._unknown(run, role, roles))
 
-    def _existing(self, name: str, ref: str) -> str:
-        if (self.objects / name / NAME).is_file():
+    def _existing(self, run: str, role: str, name: str) -> str:
+        if self.has(name):
             return name
-        role = Path(ref).name
-        raise ArtifactError(f"{ref} names {name}, which is gone; type `rlhf {MAKES.get(role, 'artifacts list')}`")
+        make = f"type `rlhf {MAKES[role]}`" if role in MAKES else "`rlhf artifacts list` shows what is there"
+        raise ArtifactError(f"{self.root}/refs/{run}/{role} names {name}, which is gone; {make}")
 
     def _by_prefix(self, text: str) -> str:
         found = [name for name in self.ids() if name.startswith(text) or name.rpartition("-")[2].startswith(text)]
@@ -204,7 +214,7 @@ class Store:
 
     def _require_parents(self, manifest: Manifest) -> None:
         for role, parent in manifest.parents.items():
-            if not parent.startswith("hub:") and not (self.objects / parent / NAME).is_file():
+            if not self.has(parent):
                 raise ArtifactError(f"cannot publish {manifest.id}: its parent {role} {parent} is not in {self.root}")
 
     # -- work in progress
@@ -218,17 +228,14 @@ class Store:
         path = self.locks / f"{checked_name('run', run)}.{checked_name('stage', stage)}"
         with ExitStack() as stack:
             with storage.storage_errors(f"{self.root}: cannot lock {run}/{stage}"):
-                lock = stack.enter_context(stage_lock(path, self.guard, self.objects))
+                lock = stack.enter_context(stage_lock(path, f"{run}/{stage}", self.guard, self.objects))
             self._stage_locks.append(lock)
             stack.callback(self._stage_locks.remove, lock)
             yield lock
 
     def run_dir(self, run: str, stage: str) -> Path:
-        """Return the folder for the work in progress of `stage` in `run`, created if need be."""
-        folder = self.root / "runs" / checked_name("run", run) / checked_name("stage", stage)
-        with storage.storage_errors(f"{folder}: cannot create"):
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        """Return the folder for the work in progress of `stage` in `run`; nothing is created."""
+        return self.root / "runs" / checked_name("run", run) / checked_name("stage", stage)
 
     def require_space(self, size: int, what: str) -> None:
         """Raise StorageError unless `size` bytes are free for `what`."""
