@@ -42,7 +42,7 @@ class Record(ABC):
         missing = [name for name in cls._required() if name not in known]
         if missing:
             has = ", ".join(f"`{name}`" for name in row) or "no fields"
-            raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}, {cls.needs}")
+            raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}; {cls.needs}")
         for name in ("user", "source", "id"):
             if type(known.get(name)) is int:
                 known[name] = str(known[name])
@@ -85,8 +85,8 @@ class Demonstration(Record):
 class Ranking(Record):
     """A prompt with K completions that one person ranked.
 
-    `ranks`: K integers, 0 the best, equal numbers tie. `finished`: K booleans, False where the completion was cut off and
-    so has no end-of-sequence token; absent means all finished. `labeler`: who ranked.
+    `ranks`: K integers, 0 the best, equal numbers tie. `finished`: K booleans, False where the completion was cut off
+    and so has no end-of-sequence token; absent means all finished. `labeler`: who ranked.
     An empty completion is allowed only where `finished` says True for it: a model whose first token was the end.
     """
 
@@ -105,7 +105,7 @@ class Ranking(Record):
             if not (completion == "" and self.is_finished(number) and self.finished is not None):
                 check_completion(completion, where, f"completions[{number}]")
         if len({canonical([c, self.is_finished(n)]) for n, c in enumerate(self.completions)}) == 1:
-            raise DataError(f"{where}: all {len(self.completions)} completions are the same (chosen == rejected)")
+            raise DataError(f"{where}: all {len(self.completions)} completions are the same text")
 
     def is_finished(self, number: int) -> bool:
         """Say whether completion `number` ended by itself."""
@@ -128,7 +128,7 @@ class Ranking(Record):
 
 @dataclass(frozen=True)
 class Prompt(Record):
-    """A prompt to sample from; `facts` (every column without a field of its own) travel to reward functions and judges."""
+    """A prompt to sample from; `facts` (columns without a field of their own) travel to reward functions and judges."""
 
     needs = "a prompt needs `prompt`, or `messages`"
     prompt: Text
@@ -139,6 +139,11 @@ class Prompt(Record):
         check_prompt(self.prompt, where)
         if not isinstance(self.facts, dict):
             raise DataError(f"{where}: `facts` is {shown(self.facts)}; expected an object")
+        for name, value in self.facts.items():
+            try:
+                canonical(value)
+            except TypeError as error:
+                raise DataError(f"{where}: `{name}` cannot be kept as a fact ({error}); leave the column out") from None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str) -> Self:
@@ -174,6 +179,14 @@ def check_completion(completion: object, where: str, name: str) -> None:
     _check_text(completion, where, name)
     if isinstance(completion, list) and {completion[0]["role"], completion[-1]["role"]} != {"assistant"}:
         raise DataError(f"{where}: `{name}` must begin and end with an assistant message")
+
+
+def check_pair(chosen: object, rejected: object, where: str) -> None:
+    """Raise DataError unless both are completions and differ."""
+    check_completion(chosen, where, "chosen")
+    check_completion(rejected, where, "rejected")
+    if chosen == rejected:
+        raise DataError(f"{where}: `chosen` and `rejected` are the same text")
 
 
 def completion_text(completion: Text) -> str:

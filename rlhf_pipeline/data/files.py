@@ -1,7 +1,7 @@
 """Raw rows out of one file: JSONL, JSON, CSV, Parquet, plain text; the first three and text also gzipped.
 
-A row that cannot be decoded is given as a `RawRow` with a problem, and reading goes on, so that one bad line never loses
-the others. Only a file whose frame is broken (a truncated archive, a damaged JSON array) raises.
+A row that cannot be decoded is given as a `RawRow` with a problem, and reading goes on, so that one bad line never
+loses the others. Only a file whose frame is broken (a truncated archive, a damaged JSON array) raises.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def data_suffix(path: Path) -> str | None:
 
 
 def rows(path: Path) -> Iterator[RawRow]:
-    """Read one file, choosing by its suffix. Raises DataError on an unknown suffix, StorageError where it cannot be opened."""
+    """Read one file, choosing by its suffix. Raises DataError on an unknown suffix, StorageError where it is closed to us."""
     suffix = data_suffix(path)
     if suffix is None:
         raise DataError(f"{path}: no reader for this kind of file; expected one of {', '.join(SUFFIXES)} (or with .gz)")

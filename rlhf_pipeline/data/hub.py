@@ -5,8 +5,10 @@ Left out: data sets that need code of their own (`datasets` no longer runs any).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,11 @@ _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
 
 
 def is_id(source: str) -> bool:
-    """Say whether `source` could be a hub id: `owner/name`, with `:config` and `@revision` where needed."""
-    return _ID.fullmatch(source) is not None
+    """Say whether `source` could be a hub id: `owner/name`, with `:config` and `@revision` where needed.
+
+    Where `owner` is a folder here, a mistyped path is likelier.
+    """
+    return _ID.fullmatch(source) is not None and not Path(source).parent.is_dir()
 
 
 def is_saved(folder: Path) -> bool:
@@ -50,35 +55,55 @@ def saved_rows(folder: Path, split: str | None) -> Iterator[RawRow]:
     import pyarrow
 
     try:
-        yield from _rows(datasets.load_from_disk(str(folder)), split, str(folder))
-    except (OSError, pyarrow.ArrowException, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise DataError(f"{folder}: damaged data set ({_first_line(error)}); save it again") from None
+        loaded = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
+        raise DataError(f"{folder}: damaged data set ({_one_line(error)}); save it again") from None
+    yield from _rows(loaded, split, str(folder))
 
 
 def rows(source: str, split: str | None) -> Iterator[RawRow]:
-    """Read a data set from the hub, or from its local cache. Raises DataError where it is absent, gated or out of reach."""
+    """Read a data set of the hub, or its local cache. Raises DataError where it is absent, gated or out of reach."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
-    match = _ID.fullmatch(source)
-    assert match, "callers ask is_id first"
     try:
-        loaded = datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
+        with _quiet_retries():
+            loaded = _load(source)
     except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
         raise DataError(
-            f"{source}: no such file here, and the hub does not give it ({_first_line(error)}); "
+            f"{source}: no such file here, and the hub does not give it ({_one_line(error)}); "
             "check the name, or for a gated or private data set run `hf auth login`"
         ) from None
-    except (ConnectionError, OSError) as error:
+    except OSError as error:
         raise DataError(
-            f"{source}: no such file here, and the hub cannot be reached ({_first_line(error)}); "
+            f"{source}: no such file here, and the hub cannot be reached ({_one_line(error)}); "
             "check the path or the network, or pass a downloaded file"
         ) from None
-    except (ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"{source}: the hub's data set cannot be read ({_first_line(error)})") from None
+    except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"{source}: this data set of the hub cannot be read ({_one_line(error)})") from None
     yield from _rows(loaded, split, source)
+
+
+def _load(source: str) -> Any:
+    """Load `owner/name:config@revision` with `datasets`, whose errors pass through."""
+    import datasets
+
+    match = _ID.fullmatch(source)
+    if match is None:
+        raise ValueError(f"{source} is no hub id")
+    return datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
+
+
+@contextmanager
+def _quiet_retries() -> Iterator[None]:
+    """Keep the hub client's warnings about each retry off the screen: the error that follows says it in one line."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _rows(loaded: Any, split: str | None, where: str) -> Iterator[RawRow]:
@@ -91,6 +116,6 @@ def _rows(loaded: Any, split: str | None, where: str) -> Iterator[RawRow]:
         yield RawRow(f"{where}:row {number}", repr(value), value)
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+def _one_line(error: Exception) -> str:
+    """Give what the error says on one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -35,7 +35,7 @@ def pairs(rankings: Sequence[Ranking]) -> list[Pair]:
 
 
 def dropped(rankings: Sequence[Ranking]) -> Counter[str]:
-    """Count the pairs that `pairs` leaves out, by reason: "tie" (equal ranks) and "same text" (in spite of the ranks)."""
+    """Count the pairs that `pairs` leaves out, by reason: "tie" (equal ranks), "same text" (in spite of the ranks)."""
     reasons = (_why_not(ranking, *pair) for ranking in rankings for pair in _ordered(ranking))
     return Counter(reason for reason in reasons if reason)
 

@@ -38,7 +38,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Rows(Generic[R]):
-    """What was read: the records in order, where each is, the bad rows, and what a format's rules dropped, by reason."""
+    """What was read: the records in order, where each is, the bad rows, and counts of what a format's rules dropped."""
 
     records: list[R]
     places: list[str]
@@ -65,11 +65,11 @@ def read(
 ) -> Rows[R]:
     """Read `source` as records of one kind.
 
-    `source`: a file (.jsonl .json .csv .parquet .txt, or with .gz), a folder of them or one that `datasets` saved, or a hub
-    id `owner/name`, `owner/name:config`, `owner/name@revision`. `split` picks one of a folder or hub id; without it, the
-    only one or "train". `data_format`: a name of `formats.FORMATS`, or "auto" to recognise it by the first row.
-    Raises DataError on a bad row (with "skip" it is kept in `Rows.bad` instead), on a source that is absent, or without a
-    usable row; ConfigError on an unknown format; StorageError on a file that cannot be opened.
+    `source`: a file (.jsonl .json .csv .parquet .txt, or with .gz), a folder of them or one that `datasets` saved, or a
+    hub id `owner/name`, `owner/name:config`, `owner/name@revision`. `split` picks one of a folder or hub id; without it,
+    the only one or "train". `data_format`: a name of `formats.FORMATS`, or "auto" to recognise it by the first row.
+    Raises DataError on a bad row (with "skip" it is kept in `Rows.bad` instead), on a source that is absent, or without
+    a usable row; ConfigError on an unknown format or split; StorageError on a file that cannot be opened.
     """
     if on_bad_row not in ("error", "skip"):
         raise ConfigError(f"--on_bad_row: `{on_bad_row}` is not a choice; expected error or skip")

@@ -1,4 +1,4 @@
-"""How a row of a known layout becomes records: one module a layout, each with `matches(row)` and `convert(row, kind, where)`.
+"""How a row of a known layout becomes records: a module each, with `matches(row)` and `convert(row, kind, where)`.
 
 `convert` gives records, or in place of one that its rules leave out, a string that says why.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from rlhf_pipeline.data.formats import hh, oasst, trl
+from rlhf_pipeline.data.formats import hh, oasst, tldr, trl, ultrafeedback
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.records import Record
 
@@ -28,6 +28,8 @@ class Format:
 FORMATS = {
     "hh": Format(hh.matches, hh.convert),
     "oasst": Format(oasst.matches, oasst.convert),
+    "tldr": Format(tldr.matches, tldr.convert),
+    "ultrafeedback": Format(ultrafeedback.matches, ultrafeedback.convert),
     "trl": Format(trl.matches, trl.convert),
 }
 """In the order of trying: `trl` says yes to every row."""

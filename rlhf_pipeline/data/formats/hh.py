@@ -1,7 +1,7 @@
 """Dialogues of HH-RLHF (Bai et al. 2022): `chosen` and `rejected` transcripts that share all but the last answer.
 
-A transcript is turns that begin with a blank line and "Human:" or "Assistant:". Left out: pairs that part before the last
-answer (a handful in the published files); they are reported as bad rows, as are empty answers.
+A transcript is turns that begin with a blank line and "Human:" or "Assistant:". Left out: pairs that part before the
+last answer (a handful in the published files); they are reported as bad rows, as are empty answers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, shown
+from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, check_pair, shown
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -35,6 +35,7 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     if kind is Prompt:
         yield Prompt.from_dict(origin | {"prompt": prompt}, where)
     else:
+        check_pair(answers[0], answers[1], where)
         yield Ranking.from_dict(origin | {"prompt": prompt, "completions": answers, "ranks": [0, 1]}, where)
 
 

@@ -16,7 +16,7 @@ from os.path import commonprefix
 from typing import Any
 
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, Text, shown
+from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, check_pair, shown
 
 Row = dict[str, Any]
 
@@ -31,7 +31,7 @@ def convert(row: Row, kind: type[Record], where: str) -> Iterator[Record]:
     if kind is Demonstration:
         row = _from_messages(row, where)
     elif kind is Ranking:
-        row = _from_pair(_with_prompt(row, where))
+        row = _from_pair(_with_prompt(row, where), where)
     elif kind is Prompt:
         row = _prompt_of_messages(_with_prompt(row, where), where)
     yield kind.from_dict(row, where)
@@ -94,33 +94,30 @@ def _shared_messages(chosen: list[dict[str, str]], rejected: list[dict[str, str]
     return shared
 
 
-def _from_pair(row: Row) -> Row:
+def _from_pair(row: Row, where: str) -> Row:
     """Turn `chosen` and `rejected` into a ranking of two."""
     if row.get("completions") is not None or row.get("chosen") is None or row.get("rejected") is None:
         return row
-    return row | {"completions": [_as_text(row["chosen"]), _as_text(row["rejected"])], "ranks": [0, 1]}
+    pair = [_as_text(row["chosen"]), _as_text(row["rejected"])]
+    check_pair(pair[0], pair[1], where)
+    return row | {"completions": pair, "ranks": [0, 1]}
 
 
-def _as_text(completion: Any) -> Text:
-    """Write a lone assistant message as its content; leave everything else as it is."""
+def _as_text(completion: Any) -> Any:
+    """Write a lone assistant message as its content; leave everything else to the record's own checks."""
     if isinstance(completion, list) and len(completion) == 1 and isinstance(completion[0], dict):
         message = completion[0]
-        if (
-            message.get("role") == "assistant"
-            and isinstance(message.get("content"), str)
-            and not message.get("tool_calls")
-        ):
-            return str(message["content"])
-    return completion  # type: ignore[no-any-return]  # checked by the record
+        if message.get("role") == "assistant" and isinstance(message.get("content"), str):
+            return completion if message.get("tool_calls") else message["content"]
+    return completion
 
 
 def _message_list(value: Any, where: str, name: str) -> list[dict[str, str]]:
-    """Check that `value` looks like messages, so that their roles can be read; drop keys that are null."""
+    """Check that `value` looks like messages, so that their roles can be read."""
     if not isinstance(value, list) or not value:
         raise DataError(f"{where}: `{name}` is {shown(value)}; expected a list of messages")
     for number, message in enumerate(value):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise DataError(
-                f"{where}: `{name}[{number}]` is {shown(message)}; expected an object with `role` and `content`"
-            )
-    return [{k: v for k, v in message.items() if v is not None} for message in value]
+            seen = f"`{name}[{number}]` is {shown(message)}"
+            raise DataError(f"{where}: {seen}; expected an object with `role` and `content`")
+    return value
