@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from peft import PeftModel
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from .encoding import encode_prompt
 from .errors import ModelError
@@ -96,6 +96,11 @@ def logprobs(
             of_tokens = all_logprobs.gather(-1, ids[:, ids.shape[1] - longest :, None]).squeeze(-1).cpu()  # (B, C)
             found.update({i: of_tokens[n, longest - len(completion_ids[i]) :] for n, i in enumerate(places)})
     return [found[i] for i in range(len(rows))]
+
+
+def placement() -> dict[str, Any]:
+    """Options of `from_pretrained` that load a model for inference onto the GPUs of this machine, if it has any."""
+    return {"device_map": "auto"} if torch.cuda.is_available() else {}
 
 
 def stop_ids(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -1,0 +1,1 @@
+"""Collecting preferences: sample completions of a model, have them ranked."""
