@@ -1,0 +1,111 @@
+"""The critic: a bare backbone and a scalar head, a network of its own beside the policy.
+
+In: a reward model (its head is the first value function) or a policy (zero head). Out: a value for the state before
+every completion token. Saved as a plain sequence classifier where the architecture has one, else as the bare backbone
+with `value_head.safetensors` beside it. Left out: a head on the policy's own trunk, value functions of several rewards.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+)
+
+from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.ppo.masked import position_ids
+
+HEAD_FILE = "value_head.safetensors"
+
+
+class Critic(nn.Module):
+    """Value the state before every completion token.
+
+    `backbone`: a transformer without head. `head`: hidden size to 1, without bias.
+    """
+
+    def __init__(self, backbone: PreTrainedModel, head: nn.Linear) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
+
+    @classmethod
+    def from_reward(cls, path: str | Path, **load: Any) -> Critic:
+        """Start from a reward model: backbone and score head of a sequence classifier with one label.
+
+        `load` goes to `from_pretrained`. Raises ModelError for another number of labels or a head of another form.
+        """
+        model = AutoModelForSequenceClassification.from_pretrained(path, **load)
+        head = dict(model.named_children()).get("score")
+        if not isinstance(head, nn.Linear) or head.out_features != 1 or head.bias is not None:
+            raise ModelError(
+                f"{path}: a critic starts from a reward model with one bias-free `score` output, not "
+                f"{type(model).__name__} with {model.config.num_labels} labels; use a policy to start the critic from"
+            )
+        return cls(model.base_model, head)
+
+    @classmethod
+    def from_policy(cls, path: str | Path, **load: Any) -> Critic:
+        """Start from a language model: its backbone, and a head of zeros, so that every first value is zero."""
+        backbone = AutoModel.from_pretrained(path, **load)
+        head = nn.Linear(_hidden_size(backbone), 1, bias=False, dtype=backbone.dtype)
+        nn.init.zeros_(head.weight)
+        return cls(backbone, head)
+
+    @classmethod
+    def load(cls, folder: str | Path, **load: Any) -> Critic:
+        """Load what `save` wrote."""
+        head_file = Path(folder) / HEAD_FILE
+        if not head_file.exists():
+            return cls.from_reward(folder, **load)
+        critic = cls.from_policy(folder, **load)
+        critic.head.load_state_dict(load_file(head_file))
+        return critic
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_length: int) -> Tensor:
+        """Value the states before the last `completion_length` tokens: (B, P + C) ids and mask to (B, C) float32.
+
+        The state before token t is read at position t - 1, so the prompt must hold at least one token.
+        """
+        positions = {"position_ids": position_ids(attention_mask)} if self.takes_positions else {}
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)
+        states = hidden.last_hidden_state[:, -completion_length - 1 : -1]  # (B, C, hidden)
+        return self.head(states).squeeze(-1).float()  # type: ignore[no-any-return]
+
+    def save(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
+        """Write weights and config into `folder`; `state` replaces the module's own (gathered from several ranks)."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = self.state_dict() if state is None else state
+        backbone = {name.removeprefix("backbone."): w for name, w in state.items() if name.startswith("backbone.")}
+        if type(self.backbone.config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+            self._as_classifier(backbone, state["head.weight"]).save_pretrained(folder)
+            return
+        self.backbone.save_pretrained(folder, state_dict=backbone)
+        save_file({"weight": state["head.weight"].contiguous()}, folder / HEAD_FILE)
+
+    def _as_classifier(self, backbone: Mapping[str, Tensor], head: Tensor) -> PreTrainedModel:
+        """Lend the weights, uncopied, to the architecture's sequence-classification class."""
+        config = copy.deepcopy(self.backbone.config)
+        config.num_labels = 1
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
+        model.base_model.load_state_dict(backbone, assign=True)
+        model.score.weight = nn.Parameter(head)
+        return model  # type: ignore[no-any-return]
+
+
+def _hidden_size(backbone: PreTrainedModel) -> int:
+    return int(backbone.get_input_embeddings().embedding_dim)
