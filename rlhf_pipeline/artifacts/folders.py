@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rlhf_pipeline.artifacts.describe import ADAPTER_CONFIG, file_entries, portable_json
 from rlhf_pipeline.artifacts.manifest import FileEntry, content_id, digest
@@ -63,6 +64,14 @@ def import_folder(store: Store, folder: Path | str) -> str:
         return store.publish(staged, kind="base", parents={}, input_key=key, config={}, data={}, metrics={})
 
 
+def folder_fingerprint(folder: Path | str) -> str:
+    """Return the hash of all files in `folder` (a tokenizer, say): "sha256:" and 64 hex digits."""
+    folder = Path(folder)
+    with storage_errors(f"{folder}: cannot read"):
+        entries = file_entries(folder, {path.name for path in folder.iterdir() if path.is_file()})
+    return f"sha256:{digest({name: entry.sha256 for name, entry in entries.items()})}"
+
+
 def _input_key(entries: Mapping[str, FileEntry]) -> str:
     return digest(["import", {name: entry.sha256 for name, entry in entries.items()}])
 
@@ -100,7 +109,7 @@ def _model_files(folder: Path) -> set[str]:
 def _shards(folder: Path, names: set[str]) -> set[str]:
     """Return the weight files of the model: those its index names, else model.safetensors."""
     if _INDEX in names:
-        shards = set(_read_json(folder / _INDEX)["weight_map"].values())
+        shards = set(_read_json(folder / _INDEX).get("weight_map", {}).values())
         if missing := sorted(shards - names):
             raise ArtifactError(f"{folder / missing[0]} is missing, but {_INDEX} names it; copy it")
         return shards
@@ -112,11 +121,13 @@ def _shards(folder: Path, names: set[str]) -> set[str]:
     raise ArtifactError(f"{folder} has no model.safetensors; name the folder of a Hugging Face model")
 
 
-def _read_json(path: Path) -> dict[str, dict[str, str]]:
+def _read_json(path: Path) -> dict[str, Any]:
     try:
-        fields: dict[str, dict[str, str]] = json.loads(path.read_text(encoding="utf-8"))
+        fields = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ArtifactError(f"{path} is not JSON ({error}); copy or download it again") from None
+    if not isinstance(fields, dict):
+        raise ArtifactError(f"{path} is a JSON {type(fields).__name__}, not an object; copy or download it again")
     return fields
 
 

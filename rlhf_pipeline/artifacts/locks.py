@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rlhf_pipeline.artifacts.manifest import HUB, NAME
+from rlhf_pipeline.artifacts.manifest import HUB_PIN, NAME
 from rlhf_pipeline.errors import ArtifactError
 
 _held: set[int] = set()  # descriptors of the locks of this process
@@ -95,7 +95,7 @@ class StageLock:
 
         Raises ArtifactError where one is not in the store.
         """
-        wanted = [name for name in ids if not name.startswith(HUB)]
+        wanted = [name for name in ids if not HUB_PIN.fullmatch(name)]
         with held(self._guard, shared=True):
             for name in wanted:
                 if not (self._objects / name / NAME).is_file():
@@ -121,8 +121,9 @@ def stage_lock(path: Path, what: str, guard: Path, objects: Path) -> Iterator[St
             descriptor = _open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ArtifactError(f"{what} is {_who(path)}") from None
+        lock = StageLock(descriptor, guard, objects)
     try:
-        yield StageLock(descriptor, guard, objects)
+        yield lock
     finally:
         _close(descriptor)
 
@@ -144,10 +145,7 @@ def live_reads(locks: Path) -> set[str]:
     for path in sorted(locks.glob("[!.]*")):
         if is_free(path):
             continue
-        try:
-            ids.update(json.loads(path.read_text())["reads"])
-        except ValueError:
-            raise ArtifactError(f"{path} is being written; type the same command again") from None
+        ids.update(json.loads(path.read_text())["reads"])  # never torn: it is written under the shared guard
     return ids
 
 

@@ -25,9 +25,9 @@ from rlhf_pipeline.errors import ArtifactError
 
 VERSION = 1
 NAME = "manifest.json"
-HUB = "hub:"
+HUB_PIN = re.compile(r"hub:[^@\s]+@[^@\s]+")
 OBJECT_ID = re.compile(r"[a-z][a-z0-9]*-[0-9a-f]{12}")
-_ABSOLUTE_PATH = re.compile(r"(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\n]*[^\n/\\]")
+_ABSOLUTE_PATH = re.compile(r"(?:file://)?(?:~?/|[A-Za-z]:[\\/])[^\n]*[^\n/\\][/\\]*")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def portable(value: Any) -> Any:
     if isinstance(value, numbers.Real):
         return float(value) if math.isfinite(value) else None
     text = str(value)
-    return re.split(r"[/\\]", text)[-1] if is_absolute(text) else text
+    return re.split(r"[/\\]", text.rstrip("/\\"))[-1] if is_absolute(text) else text
 
 
 def is_absolute(text: str) -> bool:

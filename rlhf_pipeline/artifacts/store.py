@@ -22,7 +22,7 @@ from rlhf_pipeline.artifacts import describe, storage
 from rlhf_pipeline.artifacts.integrity import object_problems
 from rlhf_pipeline.artifacts.locks import StageLock, held, remove_stale, scratch_folder, stage_lock
 from rlhf_pipeline.artifacts.manifest import (
-    HUB,
+    HUB_PIN,
     NAME,
     OBJECT_ID,
     Manifest,
@@ -56,8 +56,10 @@ class Store:
         return sorted(path.name for path in self.objects.glob("*") if OBJECT_ID.fullmatch(path.name))
 
     def has(self, name: str) -> bool:
-        """Tell whether `name` is an object of this store, or pins a model on the hub."""
-        return name.startswith(HUB) or (self.objects / name / NAME).is_file()
+        """Tell whether `name` is an object of this store, or pins a model on the hub ("hub:<name>@<commit>")."""
+        if OBJECT_ID.fullmatch(name):
+            return (self.objects / name / NAME).is_file()
+        return HUB_PIN.fullmatch(name) is not None
 
     def path(self, name: str) -> Path:
         """Return the folder of object `name`; ArtifactError where there is none."""
