@@ -1,7 +1,7 @@
 """Sample completions from a causal language model, and give back the log-probabilities of completions.
 
-Completions are drawn from softmax(logits / temperature) and nothing else: no top-k, top-p or repetition penalty, not even
-where a checkpoint's generation_config.json asks for one, since log-probabilities know nothing of them. The loop is
+Completions are drawn from softmax(logits / temperature) and nothing else: no top-k, top-p or repetition penalty, not
+even where a checkpoint's generation_config.json asks for one, since log-probabilities know nothing of them. The loop is
 our own because of what it saves over `model.generate` (K samples of a prompt share one pass over it; a finished row
 leaves the batch): 2.5 times the completions a second at K = 4 on a CPU.
 
@@ -36,7 +36,7 @@ Forward = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Completion:
-    """A sampled completion: its text without special tokens, its ids (with the EOS that ended it), and whether one did."""
+    """A completion: its text without special tokens, its ids with the EOS that ended it, and whether one did."""
 
     text: str
     token_ids: list[int]
@@ -84,7 +84,7 @@ def logprobs(
     *,
     batch_size: int = 64,
 ) -> list[Tensor]:
-    """Compute log softmax(logits / temperature) of every completion token: one (C,) float32 tensor a row, on the CPU."""
+    """Compute log softmax(logits / temperature) of every completion token: a (C,) float32 tensor a row, on the CPU."""
     found: dict[int, Tensor] = {}
     rows = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
     with _evaluating(model) as forward:
