@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .artifacts import Store, folder_id, import_folder
-from .errors import ArtifactError, ModelError, first_line
+from rlhf_pipeline.artifacts import Store, folder_id, import_folder
+from rlhf_pipeline.errors import ArtifactError, ModelError, first_line
 
 HUB_PREFIX = "hub:"
 
@@ -56,7 +56,7 @@ def _artifact(store: Store, artifact: str) -> Checkpoint:
 
 
 def _folder(store: Store, folder: Path) -> Checkpoint:
-    if (folder / "manifest.json").is_file() and folder.resolve().parent == store.path("x").resolve().parent:
+    if (folder / "manifest.json").is_file() and folder.resolve().parent == store.objects.resolve():
         return _artifact(store, folder.name)
     if not (folder / "config.json").is_file() and not (folder / "adapter_config.json").is_file():
         raise ModelError(f"{folder}: no config.json, so this folder holds no model; name a Hugging Face model folder")

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from .errors import DataError, ModelError
+from rlhf_pipeline.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from .records import Text
+    from rlhf_pipeline.records import Text
 
 OnLongRow = Literal["error", "skip", "truncate"]
 
@@ -43,19 +43,17 @@ def encode_completion(
     """
     prompt_ids = encode_prompt(tokenizer, prompt)
     if isinstance(prompt, str):
-        ids = _plain_completion(tokenizer, prompt, _as_text(completion), prompt_ids)
+        text = _as_text(completion)
+        together = list(tokenizer(prompt + text)["input_ids"])
     else:
-        messages = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
-        ids = _after(prompt_ids, _render(tokenizer, [*prompt, *messages], add_generation_prompt=False))
-    return _close(ids, _eos(tokenizer), finished)
-
-
-def _plain_completion(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, prompt_ids: list[int]) -> list[int]:
-    """Encode prompt and completion together; apart where the tokenizer merges across their border."""
-    together = list(tokenizer(prompt + text)["input_ids"])
+        answer = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
+        text = _rendered_after(tokenizer, prompt, answer)
+        together = _render(tokenizer, [*prompt, *answer], add_generation_prompt=False)
     if together[: len(prompt_ids)] == prompt_ids:
-        return together[len(prompt_ids) :]
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = together[len(prompt_ids) :]
+    else:  # the tokenizer merges across the border of prompt and completion
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return _close(ids, _eos(tokenizer), finished)
 
 
 def _render(
@@ -67,13 +65,18 @@ def _render(
     return list(encoded["input_ids"])
 
 
-def _after(prompt_ids: list[int], ids: list[int]) -> list[int]:
-    if ids[: len(prompt_ids)] != prompt_ids:
+def _rendered_after(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[dict[str, str]], answer: list[dict[str, str]]
+) -> str:
+    """What the chat template writes for the answer, after the prompt with its generation prompt."""
+    before = str(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
+    whole = str(tokenizer.apply_chat_template([*prompt, *answer], add_generation_prompt=False, tokenize=False))
+    if not whole.startswith(before):
         raise ModelError(
             "the chat template renders a prompt differently once the answer follows it, so a completion cannot be told "
             "from its prompt; pass another one with `--chat_template_path file.jinja`"
         )
-    return ids[len(prompt_ids) :]
+    return whole[len(before) :]
 
 
 def _close(ids: list[int], eos: int, finished: bool) -> list[int]:

@@ -24,9 +24,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from trl import ModelConfig, get_quantization_config
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
-from .artifacts import Store
-from .bases import Checkpoint, find_checkpoint
-from .errors import ModelError, first_line
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.bases import Checkpoint, find_checkpoint
+from rlhf_pipeline.errors import ModelError, first_line
 
 ADAPTER_CONFIG = "adapter_config.json"
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")

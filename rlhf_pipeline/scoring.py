@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 from tqdm import tqdm
 
-from .encoding import encode_completion, encode_prompt
+from rlhf_pipeline.encoding import encode_completion, encode_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from .records import Text
+    from rlhf_pipeline.records import Text
 
 
 @dataclass(frozen=True)

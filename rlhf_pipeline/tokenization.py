@@ -14,9 +14,10 @@ without a spare token is refused.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import ModelError
+from rlhf_pipeline.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -26,23 +27,41 @@ SPARE_PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|pad|>", "<pad>", "[PAD]", "<
 
 PLAIN_TEMPLATE = (
     "{% for message in messages %}"
-    "{% if message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] + eos_token + '\\n' }}"
+    "{% if message['role'] == 'assistant' %}{{ 'Assistant: ' + message['content'] | trim + eos_token + '\\n' }}"
     "{% elif message['role'] == 'user' %}{{ 'User: ' + message['content'] + '\\n' }}"
     "{% else %}{{ message['content'] + '\\n' }}{% endif %}"
     "{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}"
 )
 """Roles as plain words, so that no vocabulary has to grow."""
 
 
-def make_fit(tokenizer: PreTrainedTokenizerBase, *, eos_token: str | None = None, may_grow: bool = True) -> None:
-    """Apply the table above to `tokenizer` in place; raises `ModelError` where a rule refuses it."""
+def make_fit(
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    eos_token: str | None = None,
+    chat_template: str | None = None,
+    may_grow: bool = True,
+) -> None:
+    """Apply the table above to `tokenizer` in place; raises `ModelError` where a rule refuses it.
+
+    `chat_template` is a Jinja file that replaces the tokenizer's own.
+    """
     _need_eos(tokenizer, eos_token)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         _need_pad(tokenizer, may_grow)
-    if tokenizer.chat_template is None:
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(chat_template)
+    elif tokenizer.chat_template is None:
         tokenizer.chat_template = PLAIN_TEMPLATE
+
+
+def _read_template(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"chat_template_path: {file} cannot be read; name a Jinja file") from error
 
 
 def _need_eos(tokenizer: PreTrainedTokenizerBase, eos_token: str | None) -> None:

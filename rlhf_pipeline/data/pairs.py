@@ -26,12 +26,16 @@ def pairs(rankings: Sequence[Ranking]) -> list[Pair]:
     """Expand every ranking into its pairs of different rank and different text: at most K (K - 1) / 2."""
     found = []
     for group, ranking in enumerate(rankings):
-        for better, worse in _ordered(ranking):
-            if _why_not(ranking, better, worse) is None:
-                texts = ranking.completions[better], ranking.completions[worse]
-                ended = ranking.is_finished(better), ranking.is_finished(worse)
-                found.append(Pair(ranking.prompt, *texts, *ended, group))
+        for better, worse in ordered_pairs(ranking):
+            texts = ranking.completions[better], ranking.completions[worse]
+            ended = ranking.is_finished(better), ranking.is_finished(worse)
+            found.append(Pair(ranking.prompt, *texts, *ended, group))
     return found
+
+
+def ordered_pairs(ranking: Ranking) -> list[tuple[int, int]]:
+    """Give the (better, worse) numbers of the pairs that `pairs` makes of one ranking."""
+    return [pair for pair in _ordered(ranking) if _why_not(ranking, *pair) is None]
 
 
 def dropped(rankings: Sequence[Ranking]) -> Counter[str]:

@@ -1,0 +1,104 @@
+"""Turn flat settings into TRL's trainer configuration and ModelConfig, strictly, with defaults fit for the machine.
+
+Our defaults stand below what a user gives and above TRL's own: bf16 and gradient checkpointing on a GPU and not on a
+CPU, no tracker unless `report_to` names one, two checkpoints kept. Output folders and resuming belong to the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import transformers
+from transformers import TrainingArguments
+from trl import ModelConfig
+
+from rlhf_pipeline.config import Setting, refuse_unknown, take
+from rlhf_pipeline.errors import ConfigError
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+DECIDED_HERE: dict[str, str] = {
+    "output_dir": "the artifact store decides where a run writes; `--artifacts` moves it",
+    "model_name_or_path": "name the starting checkpoint with `--base` (sft) or `--model`",
+    "resume_from_checkpoint": "a stage resumes by itself when the same command is typed again",
+    "load_best_model_at_end": "a stage publishes the weights at its last step; set `num_train_epochs` to the best one",
+    "dataset_text_field": "rows are read into records first; see the data formats in the README",
+    "dataset_kwargs": "rows are encoded before TRL sees them, so that every stage sees the same ids",
+    "model_init_kwargs": "use `dtype`, `attn_implementation` and the 4/8-bit settings",
+}
+"""Settings of TRL's that this pipeline decides, each with what to do instead."""
+
+
+def trainer_arguments(
+    cls: type[Arguments], settings: Mapping[str, Setting], own: type, output_dir: Path, defaults: Mapping[str, Any]
+) -> tuple[Arguments, ModelConfig]:
+    """Build a trainer configuration and ModelConfig from what `own` (the stage's dataclass) leaves over.
+
+    Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere.
+    """
+    quiet_libraries()
+    refuse_decided(settings)
+    refuse_unknown(settings, own, cls, ModelConfig)
+    with_defaults = {
+        name: Setting(name, value, "default")
+        for name, value in {**machine_defaults(), "output_dir": str(output_dir), **defaults}.items()
+    }
+    with warnings.catch_warnings():
+        # transformers renames it in v6, TRL still has it under the old name: remove once TRL does not
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
+        return take(cls, {**with_defaults, **settings}), take(ModelConfig, settings)
+
+
+def refuse_decided(settings: Mapping[str, Setting]) -> None:
+    """Raise `ConfigError` for a setting that this pipeline decides, with what to do instead."""
+    for name, instead in DECIDED_HERE.items():
+        if name in settings:
+            raise ConfigError(f"{settings[name].where}: `{name}` cannot be set: {instead}")
+
+
+def quiet_libraries() -> None:
+    """Silence the bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+
+
+def machine_defaults() -> dict[str, Any]:
+    """Defaults that follow from the machine, and those that every stage shares."""
+    gpu = torch.cuda.is_available()
+    defaults: dict[str, Any] = {
+        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": gpu,
+        "use_cpu": not gpu and not _under_deepspeed(),
+        "report_to": "none",
+        "save_total_limit": 2,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": gpu,
+    }
+    return defaults if gpu or not launched() else {**defaults, "ddp_backend": "gloo"}
+
+
+def launched() -> bool:
+    """Whether several processes were started for this run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def _under_deepspeed() -> bool:
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true")
+
+
+def resolved(arguments: TrainingArguments, model_config: ModelConfig) -> dict[str, Any]:
+    """The whole configuration as plain values for a manifest, without what is true on one machine only."""
+    everything = {**model_config.__dict__, **arguments.to_dict()}
+    return {name: value for name, value in sorted(everything.items()) if name not in ON_ONE_MACHINE}
+
+
+ON_ONE_MACHINE = {
+    "output_dir", "logging_dir", "run_name", "local_rank", "hub_token", "push_to_hub_token", "deepspeed",
+    "accelerator_config", "model_name_or_path", "use_cpu", "project", "trackio_space_id",
+}  # fmt: skip

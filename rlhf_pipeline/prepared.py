@@ -1,0 +1,146 @@
+"""Records made ready for a trainer: split by prompt, encoded, fitted to the model's length, and counted.
+
+Every row that was read is trained on, held out, or set aside with its reason; `Counts` add up to what was read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from tqdm import tqdm
+
+from rlhf_pipeline.data.pairs import ordered_pairs
+from rlhf_pipeline.data.sources import Rows
+from rlhf_pipeline.data.splits import by_prompt
+from rlhf_pipeline.encoding import LongRow, OnLongRow, encode_completion, encode_prompt, fit
+from rlhf_pipeline.errors import DataError
+from rlhf_pipeline.jobs import Job, say
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+R = TypeVar("R", Demonstration, Ranking, Prompt, Document)
+Example = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[R]):
+    """What a trainer gets, what was held out of it, and what did not fit."""
+
+    train: list[Example]
+    held_out: list[Example]
+    held_out_records: list[R]
+    long: list[LongRow]
+
+
+def prepare(
+    rows: Rows[R],
+    encode: Callable[[R, str], list[Example] | LongRow],
+    *,
+    eval_fraction: float,
+    seed: int,
+) -> Prepared[R]:
+    """Split `rows` by prompt and encode each record, which may give several examples or a row that is too long.
+
+    `encode` takes a record and its place. Raises `DataError` where nothing is left to train on.
+    """
+    places = {id(record): rows.where(index) for index, record in enumerate(rows.records)}
+    train, held_out = by_prompt(rows.records, eval_fraction, seed)
+    prepared: Prepared[R] = Prepared([], [], [], [])
+    for records, examples in ((train, prepared.train), (held_out, prepared.held_out)):
+        for record in tqdm(records, desc="encoding", unit="row", delay=2, leave=False):
+            encoded = encode(record, places[id(record)])
+            if isinstance(encoded, LongRow):
+                prepared.long.append(encoded)
+                continue
+            examples.extend(encoded)
+            if examples is prepared.held_out:
+                prepared.held_out_records.append(record)
+    _need_rows(prepared, rows)
+    return prepared
+
+
+def _need_rows(prepared: Prepared[R], rows: Rows[R]) -> None:
+    if not prepared.train:
+        raise DataError(
+            f"{rows.where(0)} and what follows: no row is left to train on "
+            f"({len(prepared.long)} too long); raise the length limit, or pass `--on_long_row truncate`"
+        )
+
+
+def report(job: Job, rows: Rows[R], prepared: Prepared[R]) -> dict[str, int]:
+    """Set the unused rows aside in the job's folder, say what became of all, and return the counts."""
+    job.set_aside("bad_rows", [bad.to_dict() for bad in rows.bad])
+    job.set_aside("long_rows", [asdict(row) for row in prepared.long])
+    counts = {
+        "rows_used": len(rows.records) - len(prepared.long),
+        "rows_bad": len(rows.bad),
+        "rows_long": len(prepared.long),
+        "train_examples": len(prepared.train),
+        "held_out_examples": len(prepared.held_out),
+    }
+    counts |= {f"rows_dropped_{_slug(reason)}": count for reason, count in rows.dropped.items()}
+    say(f"{job.stage}: " + "  ".join(f"{name} {count}" for name, count in counts.items() if count))
+    return counts
+
+
+def room(config: PretrainedConfig, max_length: int | None) -> int:
+    """Tokens that fit in one row: the smaller of `max_length` and the positions of the model."""
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [limit for limit in (max_length, positions) if limit]
+    return min(limits) if limits else 1 << 30
+
+
+def demonstration_encoder(
+    tokenizer: PreTrainedTokenizerBase, limit: int, on_long_row: OnLongRow, *, completion_only: bool = True
+) -> Callable[[Demonstration, str], list[Example] | LongRow]:
+    """Encode a demonstration into `input_ids` and `labels` (-100 where a token is not learnt)."""
+
+    def encode(record: Demonstration, where: str) -> list[Example] | LongRow:
+        completion = encode_completion(tokenizer, record.prompt, record.completion)
+        fitted = fit(tokenizer, record.prompt, len(completion), limit, where, on_long_row)
+        if isinstance(fitted, LongRow):
+            return fitted
+        prompt = encode_prompt(tokenizer, fitted)
+        learnt = [-100] * len(prompt) if completion_only else prompt
+        return [{"input_ids": prompt + completion, "labels": learnt + completion}]
+
+    return encode
+
+
+def ranking_encoder(
+    tokenizer: PreTrainedTokenizerBase, limit: int, on_long_row: OnLongRow
+) -> Callable[[Ranking, str], list[Example] | LongRow]:
+    """Encode a ranking of K into its pairs: `chosen_ids` and `rejected_ids`, EOS only where a completion finished."""
+
+    def encode(record: Ranking, where: str) -> list[Example] | LongRow:
+        completions = [
+            encode_completion(tokenizer, record.prompt, completion, record.is_finished(number))
+            for number, completion in enumerate(record.completions)
+        ]
+        fitted = fit(tokenizer, record.prompt, max(map(len, completions)), limit, where, on_long_row)
+        if isinstance(fitted, LongRow):
+            return fitted
+        prompt = encode_prompt(tokenizer, fitted)
+        return [
+            {"chosen_ids": prompt + completions[better], "rejected_ids": prompt + completions[worse]}
+            for better, worse in ordered_pairs(record)
+        ]
+
+    return encode
+
+
+def document_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Document, str], list[Example] | LongRow]:
+    """Encode a document and end it with EOS; packing cuts what is long."""
+
+    def encode(record: Document, where: str) -> list[Example] | LongRow:
+        return [{"input_ids": [*tokenizer(record.text)["input_ids"], tokenizer.eos_token_id]}]
+
+    return encode
+
+
+def _slug(reason: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in reason.lower())

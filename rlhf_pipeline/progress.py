@@ -1,0 +1,140 @@
+"""What people see of a running trainer, and what it leaves on disk: a bar, one line per log, metrics.jsonl, checkpoints.
+
+A checkpoint counts only once it carries `COMPLETE`, written after everything else, so a process killed while saving
+leaves nothing that a resume could stumble on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from rlhf_pipeline.errors import TrainingError
+from rlhf_pipeline.jobs import Job, is_main_process, say
+
+COMPLETE = "complete"
+METRICS = "metrics.jsonl"
+
+
+class JobCallback(TrainerCallback):
+    """Shows and records one job's training; stops it on a loss or metric that is not a number."""
+
+    def __init__(self, job: Job, shown: Sequence[str]) -> None:
+        """`shown` are the metrics of the one line per log, in their order."""
+        self.job, self.shown = job, tuple(shown)
+        self.bar: tqdm[Any] | None = None
+        self.began, self.first_step = time.monotonic(), 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar; a resumed run forgets the metrics of steps it will take again."""
+        self.began, self.first_step = time.monotonic(), state.global_step
+        if is_main_process():
+            _forget_after(self.job.directory / METRICS, state.global_step)
+            self.bar = tqdm(
+                total=state.max_steps, initial=state.global_step, desc=self.job.stage, unit="step", delay=2,
+                disable=not sys.stderr.isatty(), leave=False,
+            )  # fmt: skip
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update(1)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Record the metrics, print the line, and raise `TrainingError` where a number is none."""
+        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
+        if is_main_process():
+            with (self.job.directory / METRICS).open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": state.global_step, **numbers}, default=str) + "\n")
+            self._print(state, numbers)
+        self._stop_on_nan(state, numbers)
+
+    def _print(self, state: TrainerState, numbers: dict[str, float]) -> None:
+        parts = [f"{name.rpartition('/')[2]} {_short(numbers[name])}" for name in self.shown if name in numbers]
+        if parts:
+            done = max(state.global_step - self.first_step, 1)
+            left = (time.monotonic() - self.began) / done * (state.max_steps - state.global_step)
+            line = f"{self.job.stage} {state.global_step}/{state.max_steps}  {'  '.join(parts)}  eta {_clock(left)}"
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+
+    def _stop_on_nan(self, state: TrainerState, numbers: dict[str, float]) -> None:
+        bad = [name for name in ("loss", "grad_norm") if not math.isfinite(numbers.get(name, 0.0))]
+        if bad:
+            raise TrainingError(
+                f"{self.job.stage}: {bad[0]} is {numbers[bad[0]]} at step {state.global_step}; nothing was published "
+                f"and the last checkpoint stays in {self.job.checkpoints}; lower `learning_rate` or `max_grad_norm`"
+            )
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Mark the checkpoint complete."""
+        if is_main_process():
+            (Path(args.output_dir or "") / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        if self.bar is not None:
+            self.bar.close()
+
+
+def watch(trainer: Trainer, job: Job, shown: Sequence[str]) -> None:
+    """Show and record `trainer` for `job`, instead of transformers' own printing."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(JobCallback(job, shown))
+
+
+def train(trainer: Trainer, job: Job) -> None:
+    """Train, going on from the job's last complete checkpoint where there is one."""
+    checkpoint = last_checkpoint(job.checkpoints)
+    if checkpoint is not None:
+        say(f"{job.stage}: going on from {checkpoint}")
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The complete checkpoint with most steps; those that were cut off while being saved are removed."""
+    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    for step in [step for step, path in found.items() if not (path / COMPLETE).is_file()]:
+        cut_off = found.pop(step)
+        if is_main_process():
+            shutil.rmtree(cut_off)
+    return found[max(found)] if found else None
+
+
+def _forget_after(file: Path, step: int) -> None:
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+
+
+def _short(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(max(seconds, 0)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,1 @@
+"""The stages of the pipeline; each reads top to bottom, and none imports another."""

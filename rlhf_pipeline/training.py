@@ -1,0 +1,92 @@
+"""What every trained stage does with its trainer: train or go on, evaluate on held-out rows, save, publish.
+
+Left out: what is trained (`stages`) and how a run is shown (`progress`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import Trainer
+
+from rlhf_pipeline.arguments import resolved
+from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint
+from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.jobs import Job, is_main_process, say
+from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base_name
+from rlhf_pipeline.progress import train, watch
+
+NOT_PUBLISHED = ("training_args.bin", "README.md")
+"""What trainers leave beside a model: a pickle, and a model card that names local paths."""
+
+
+def train_and_publish(
+    trainer: Trainer,
+    job: Job,
+    model_config: Any,
+    start: Checkpoint,
+    *,
+    shown: Sequence[str],
+    counts: Mapping[str, int],
+    role: str | None = None,
+    also_refs: Mapping[str, str] | None = None,
+) -> None:
+    """Train (or go on), evaluate where rows were held out, and publish the model under `role`, or the stage's name.
+
+    `counts` tell what became of the rows; they are kept in the manifest's metrics. Every rank calls this.
+    """
+    watch(trainer, job, shown)
+    train(trainer, job)
+    metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    say(f"{job.stage}: {summary(metrics)}")
+    with job.store.staging() as staged:
+        save(trainer, staged, start)
+        if is_main_process():
+            config = resolved(trainer.args, model_config)
+            numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
+            job.publish({role or job.stage: staged}, config=config, metrics=numbers, also_refs=also_refs)
+    trainer.accelerator.wait_for_everyone()
+
+
+def save(trainer: Trainer, folder: Path, start: Checkpoint) -> None:
+    """Save model and tokenizer as plain transformers (or peft) loads them; an adapter names its base by id."""
+    trainer.save_model(str(folder))
+    if is_main_process():
+        for name in NOT_PUBLISHED:
+            (folder / name).unlink(missing_ok=True)
+        name_adapter_base(folder, start)
+
+
+def name_adapter_base(folder: Path, start: Checkpoint) -> None:
+    """Write the base's id, or its hub id and commit, into an adapter's configuration instead of a local path."""
+    path = folder / ADAPTER_CONFIG
+    if path.is_file():
+        hub = start.parent.startswith(HUB_PREFIX)
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config |= {"base_model_name_or_path": start.location if hub else start.parent, "revision": start.revision}
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def refuse_adapter(start: Checkpoint, what: str) -> None:
+    """Raise `ModelError` where a stage would train on top of a LoRA adapter that has no merged model to stand on."""
+    if adapter_base_name(start.location) is not None:
+        raise ModelError(
+            f"{start.parent} is a LoRA adapter, and {what} needs a full model; "
+            f"type `rlhf artifacts merge {start.parent}` and pass the id it prints with `--model`"
+        )
+
+
+def finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers among `metrics` that a manifest can hold."""
+    return {name: value for name, value in metrics.items() if isinstance(value, int | float) and math.isfinite(value)}
+
+
+def summary(metrics: Mapping[str, Any]) -> str:
+    """One line of held-out metrics, without the trainer's own timings."""
+    timings = ("_runtime", "_per_second", "epoch", "num_tokens")
+    shown = {name: value for name, value in finite(metrics).items() if not name.endswith(timings)}
+    return "held out: " + ("  ".join(f"{name} {value:.4g}" for name, value in shown.items()) or "nothing")
