@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from rlhf_pipeline import __version__
 from rlhf_pipeline.errors import ConfigError, RlhfError, StorageError
+from rlhf_pipeline.launch.processes import check_processes
 
 
 class Command(NamedTuple):
@@ -35,7 +36,9 @@ COMMANDS = {
     "ppo": Command("rlhf_pipeline.stages.ppo", "optimise the policy against a reward with PPO"),
     "eval": Command("rlhf_pipeline.evaluate.command", "judge the models of a run and write the report"),
     "artifacts": Command("rlhf_pipeline.artifacts.command", "list, show, verify, merge and collect artifacts"),
+    "check-launch": Command("rlhf_pipeline.launch.launch_files", "check an accelerate launch file before using it"),
 }
+TRAINING = ("pretrain", "sft", "reward", "ppo")
 ALIASES = {"rm": "reward"}
 
 QUIET = {
@@ -93,12 +96,14 @@ def _dispatch(words: list[str]) -> int:
         near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
         hint = f"did you mean `rlhf {near[0]}`?" if near else "`rlhf --help` lists the commands"
         raise ConfigError(f"`{name}` is not a command; {hint}")
+    if name in TRAINING:
+        check_processes(os.environ)
     return int(importlib.import_module(COMMANDS[name].module).main(words[1:]))
 
 
 def help_page() -> str:
     """Return what `rlhf --help` prints."""
-    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    lines = [f"  {name:<12} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
             "usage: rlhf <command> [--config file.yaml] [--name value ...]",

@@ -49,7 +49,7 @@ def read_settings(argv: Sequence[str]) -> dict[str, Setting]:
         return typed
     if not isinstance(config.value, str):
         raise ConfigError("--config: needs exactly one file, e.g. --config recipes/demo/sft.yaml")
-    return {**_from_yaml(config.value), **typed}
+    return {**flat_yaml(config.value), **typed}
 
 
 def _from_command_line(argv: Sequence[str]) -> dict[str, Setting]:
@@ -78,8 +78,8 @@ def _flags(argv: Sequence[str]) -> list[tuple[str, list[str]]]:
     return grouped
 
 
-def _from_yaml(file: str) -> dict[str, Setting]:
-    """Read one flat YAML mapping, with the line of every key."""
+def flat_yaml(file: str) -> dict[str, Setting]:
+    """Read one YAML mapping, with the line of every key; raises ConfigError naming the line that cannot be read."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

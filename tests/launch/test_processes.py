@@ -1,0 +1,94 @@
+"""A launch that would quietly run something else is refused before anything is loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlhf_pipeline.errors import LaunchError
+from rlhf_pipeline.launch.processes import check_processes, require_world, world_size
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+# What `accelerate launch --cpu --num_processes 2` (1.15) gives its one process.
+LONELY = {"ACCELERATE_USE_CPU": "True", "ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}
+
+
+def test_asked_for_two_and_alone() -> None:
+    with pytest.raises(LaunchError, match="asked for several processes and started one .*cpu2.yaml"):
+        check_processes(LONELY)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {},
+        {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True"},
+        {**LONELY, "WORLD_SIZE": "2", "RANK": "0"},
+        {**LONELY, "PMI_SIZE": "2"},
+        {"MASTER_ADDR": "node-1"},
+    ],
+)
+def test_plain_single_and_real_pairs_pass(environ: dict[str, str]) -> None:
+    check_processes(environ)
+
+
+def test_deepspeed_half_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    on = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
+    with pytest.raises(LaunchError, match="no file .*absent.json"):
+        check_processes({**on, "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "absent.json")})
+    with pytest.raises(LaunchError, match="neither deepspeed_config_file nor zero_stage"):
+        check_processes({**on, "ACCELERATE_CONFIG_DS_FIELDS": ""})
+    check_processes({**on, "ACCELERATE_CONFIG_DS_FIELDS": "zero_stage,zero3_init_flag"})
+    (tmp_path / "zero.json").write_text("{}")
+    check_processes({**on, "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "zero.json")})
+
+
+def test_deepspeed_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LaunchError, match="not installed; type `pip install deepspeed`"):
+        check_processes({"ACCELERATE_USE_DEEPSPEED": "true"})
+
+
+def test_world_size() -> None:
+    assert world_size({}) == 1
+    assert world_size({"OMPI_COMM_WORLD_SIZE": "4"}) == 4
+    with pytest.raises(LaunchError, match="WORLD_SIZE='two'"):
+        world_size({"WORLD_SIZE": "two"})
+    require_world(2, {"WORLD_SIZE": "2"})
+    with pytest.raises(LaunchError, match="2 processes were started but the trainer sees 1"):
+        require_world(1, {"WORLD_SIZE": "2"})
+
+
+@pytest.mark.distributed
+def test_accelerate_cpu_launch_of_two_is_refused() -> None:
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--cpu", "--num_processes", "2"]
+    done = subprocess.run([*command, str(RECIPES / "sft.py")], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "started one" in lines[0]
+
+
+@pytest.mark.distributed
+def test_cpu2_launch_file_starts_two_that_can_talk(tmp_path: Path) -> None:
+    script = tmp_path / "pair.py"
+    script.write_text(
+        "import os, torch\n"
+        "from transformers import TrainingArguments\n"
+        "from rlhf_pipeline.launch.processes import check_processes, require_world\n"
+        "check_processes(os.environ)\n"
+        "arguments = TrainingArguments('unused', use_cpu=True, bf16=False, ddp_backend='gloo', report_to='none')\n"
+        "require_world(arguments.world_size, os.environ)\n"
+        "total = torch.ones(1) * (1 + arguments.process_index)\n"
+        "torch.distributed.all_reduce(total)\n"
+        f"open(os.path.join({str(tmp_path)!r}, f'rank{{arguments.process_index}}'), 'w').write(str(total.item()))\n"
+        "torch.distributed.destroy_process_group()\n"
+    )
+    command = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch"]
+    launch_file = str(RECIPES / "accelerate" / "cpu2.yaml")
+    subprocess.run([*command, "--config_file", launch_file, str(script)], check=True, capture_output=True)
+    assert {file.name: file.read_text() for file in tmp_path.glob("rank*")} == {"rank0": "3.0", "rank1": "3.0"}
