@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import platform
@@ -120,6 +121,7 @@ def chat_template_hash(folder: Path) -> str | None:
     return hashlib.sha256(inline.encode()).hexdigest() if isinstance(inline, str) else digest(inline)
 
 
+@functools.cache
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of those packages that decide what training computes."""
     installed = {name: _version(name) for name in _PACKAGES}
@@ -134,6 +136,7 @@ def _version(package: str) -> str | None:
         return None
 
 
+@functools.cache
 def code_revision() -> str:
     """Return the git commit of this package ("+changes" where files differ), or its version outside a checkout."""
     folder = Path(rlhf_pipeline.__file__).parent

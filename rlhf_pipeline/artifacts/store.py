@@ -183,7 +183,7 @@ class Store:
                 tokenizer=describe.tokenizer_hash(staged),
                 chat_template=describe.chat_template_hash(staged),
                 code=describe.code_revision(),
-                packages=describe.package_versions(),
+                packages=dict(describe.package_versions()),
                 created=datetime.now(UTC).isoformat(timespec="seconds"),
                 extra=portable(extra or {}),
             )
