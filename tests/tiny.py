@@ -58,7 +58,7 @@ def make_llama(folder: Path | None = None, *, seed: int = 0, **changes: Any) -> 
 def make_classifier(folder: Path | None = None, *, seed: int = 0, **changes: Any) -> LlamaForSequenceClassification:
     """A random reward model (one label); saved with its tokenizer where a folder is given."""
     torch.manual_seed(seed)
-    return _saved(LlamaForSequenceClassification(llama_config(num_labels=1, **changes)).eval(), folder)
+    return _saved(LlamaForSequenceClassification(llama_config(**{"num_labels": 1, **changes})).eval(), folder)
 
 
 def _saved(model: Any, folder: Path | None) -> Any:

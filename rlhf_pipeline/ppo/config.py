@@ -11,7 +11,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from trl import GRPOConfig
+from transformers.trainer_utils import SaveStrategy
+from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_pipeline.errors import ConfigError
 
@@ -101,7 +102,7 @@ class PPOConfig(GRPOConfig):
         self.save_steps = self.save_steps or 1
         self.logging_steps = self.logging_steps or 1
         self.num_generations = 2  # the least TRL accepts; set to 1 below
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         for name, (value, _) in FIXED.items():
             setattr(self, name, value)
         self._check_batches()
@@ -112,9 +113,14 @@ class PPOConfig(GRPOConfig):
         self._check_boundaries()
 
     @property
+    def micro_batches(self) -> int:
+        """Micro-batches of a rollout on one process; TRL's `steps_per_generation`."""
+        return int(self.steps_per_generation or self.gradient_accumulation_steps)
+
+    @property
     def minibatches(self) -> int:
         """Minibatches, each one optimizer step, that a rollout is cut into."""
-        return int(self.steps_per_generation) // self.gradient_accumulation_steps
+        return self.micro_batches // self.gradient_accumulation_steps
 
     @property
     def steps_per_rollout(self) -> int:
@@ -123,19 +129,19 @@ class PPOConfig(GRPOConfig):
 
     def describe_batches(self) -> str:
         """Say in one line how a rollout is cut: completions, minibatches, epochs, optimizer steps."""
-        rollout = int(self.generation_batch_size)
+        rollout = self.per_device_train_batch_size * self.world_size * self.micro_batches
         return (
-            f"{rollout} completions a rollout ({self.world_size} processes x {self.steps_per_generation} micro-batches "
+            f"{rollout} completions a rollout ({self.world_size} processes x {self.micro_batches} micro-batches "
             f"x {self.per_device_train_batch_size}), {self.minibatches} minibatches of {rollout // self.minibatches}, "
             f"{self.num_iterations} epochs: {self.steps_per_rollout} optimizer steps a rollout"
         )
 
     def _check_batches(self) -> None:
-        if int(self.steps_per_generation) % self.gradient_accumulation_steps:
+        if self.micro_batches % self.gradient_accumulation_steps:
             raise ConfigError(
                 f"steps_per_generation {self.steps_per_generation} must be a multiple of gradient_accumulation_steps "
                 f"{self.gradient_accumulation_steps}, so that a rollout is cut into whole minibatches; set "
-                f"steps_per_generation to {_nearest(int(self.steps_per_generation), self.gradient_accumulation_steps)}"
+                f"steps_per_generation to {_nearest(self.micro_batches, self.gradient_accumulation_steps)}"
             )
         for name in ("kl_coef", "vf_coef", "critic_warmup_steps", "cliprange_value"):
             if getattr(self, name) < 0:
@@ -143,9 +149,10 @@ class PPOConfig(GRPOConfig):
 
     def _check_boundaries(self) -> None:
         """Keep every checkpoint at the end of a rollout: only there is resuming exact."""
-        if str(self.save_strategy.value) == "best":
+        strategy = SaveStrategy(self.save_strategy)
+        if strategy == SaveStrategy.BEST:
             raise ConfigError("save_strategy `best` may fall inside a rollout; use `steps`, `epoch` or `no`")
-        watched = {"save_steps": str(self.save_strategy.value) == "steps", "max_steps": self.max_steps > 0}
+        watched = {"save_steps": strategy == SaveStrategy.STEPS, "max_steps": self.max_steps > 0}
         for name in (name for name, counts in watched.items() if counts):
             steps = getattr(self, name)
             if steps % self.steps_per_rollout:

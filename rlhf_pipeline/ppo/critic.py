@@ -42,27 +42,34 @@ class Critic(nn.Module):
         self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
 
     @classmethod
-    def from_reward(cls, path: str | Path, **load: Any) -> Critic:
+    def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
         """Start from a reward model: backbone and score head of a sequence classifier with one label.
 
-        `load` goes to `from_pretrained`. Raises ModelError for another number of labels or a head of another form.
+        `source` is a loaded classifier, which lends its weights, or its folder; then `load` goes to `from_pretrained`.
+        Raises ModelError for another number of labels or a head of another form.
         """
-        model = AutoModelForSequenceClassification.from_pretrained(path, **load)
+        model: Any = source
+        if isinstance(source, str | Path):
+            model = AutoModelForSequenceClassification.from_pretrained(source, **load)
         head = dict(model.named_children()).get("score")
-        if not isinstance(head, nn.Linear) or head.out_features != 1 or head.bias is not None:
+        if not isinstance(head, nn.Linear) or head.out_features != 1 or "bias" in dict(head.named_parameters()):
             raise ModelError(
-                f"{path}: a critic starts from a reward model with one bias-free `score` output, not "
-                f"{type(model).__name__} with {model.config.num_labels} labels; use a policy to start the critic from"
+                f"{model.name_or_path}: a critic starts from a reward model with one bias-free `score` output, not "
+                f"{type(model).__name__} with {model.config.num_labels} labels; pass `--critic policy` to start from "
+                "the policy"
             )
         return cls(model.base_model, head)
 
     @classmethod
-    def from_policy(cls, path: str | Path, **load: Any) -> Critic:
-        """Start from a language model: its backbone, and a head of zeros, so that every first value is zero."""
-        backbone = AutoModel.from_pretrained(path, **load)
-        head = nn.Linear(_hidden_size(backbone), 1, bias=False, dtype=backbone.dtype)
+    def from_policy(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
+        """Start from a language model: its backbone, and a head of zeros, so that every first value is zero.
+
+        `source` is a loaded model, which lends its weights, or its folder; then `load` goes to `from_pretrained`.
+        """
+        model: Any = AutoModel.from_pretrained(source, **load) if isinstance(source, str | Path) else source
+        head = nn.Linear(model.get_input_embeddings().embedding_dim, 1, bias=False, dtype=model.dtype)
         nn.init.zeros_(head.weight)
-        return cls(backbone, head)
+        return cls(model.base_model, head)
 
     @classmethod
     def load(cls, folder: str | Path, **load: Any) -> Critic:
@@ -96,16 +103,12 @@ class Critic(nn.Module):
         self.backbone.save_pretrained(folder, state_dict=backbone)
         save_file({"weight": state["head.weight"].contiguous()}, folder / HEAD_FILE)
 
-    def _as_classifier(self, backbone: Mapping[str, Tensor], head: Tensor) -> PreTrainedModel:
+    def _as_classifier(self, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
         """Lend the weights, uncopied, to the architecture's sequence-classification class."""
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
+            model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)  # type: ignore[no-untyped-call]
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)
-        return model  # type: ignore[no-any-return]
-
-
-def _hidden_size(backbone: PreTrainedModel) -> int:
-    return int(backbone.get_input_embeddings().embedding_dim)
+        return model

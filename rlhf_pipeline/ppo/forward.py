@@ -7,7 +7,6 @@ from typing import Any
 
 from accelerate.utils import is_peft_model
 from torch import nn
-from transformers import PreTrainedModel
 
 from rlhf_pipeline.ppo.masked import position_ids
 
@@ -27,9 +26,9 @@ def silence_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def place_positions(model: PreTrainedModel) -> None:
+def place_positions(model: Any) -> None:
     """Give the training forward the position ids that `generate` uses, where the architecture takes them."""
-    causal_lm = model.get_base_model() if is_peft_model(model) else model
+    causal_lm: Any = model.get_base_model() if is_peft_model(model) else model
     if "position_ids" not in inspect.signature(causal_lm.forward).parameters:
         return
 

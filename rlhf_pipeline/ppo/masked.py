@@ -30,8 +30,8 @@ def masked_sum(x: Tensor, mask: Tensor) -> Tensor:
 
 def masked_mean(x: Tensor, mask: Tensor, reduce: Reduce = one_rank) -> Tensor:
     """Average `x` (B, C) over the True positions of `mask` (B, C) on all ranks; zero where nothing counts."""
-    total, count = reduce(torch.stack([masked_sum(x, mask), mask.sum().to(x.dtype)]))
-    return total / count.clamp(min=1)
+    totals = reduce(torch.stack([masked_sum(x, mask), mask.sum().to(x.dtype)]))
+    return totals[0] / totals[1].clamp(min=1)
 
 
 def moments(x: Tensor, mask: Tensor, reduce: Reduce = one_rank) -> tuple[Tensor, Tensor]:

@@ -32,7 +32,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
-from trl import GRPOTrainer
+from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from rlhf_pipeline.errors import ConfigError, TrainingError
@@ -98,7 +98,7 @@ class PPOTrainer(GRPOTrainer):
                 raise ConfigError(f"reward {function!r} is no function; wrap the model in scoring.RewardModel")
         super().__init__(
             model=model,
-            reward_funcs=list(reward_funcs),
+            reward_funcs=list(reward_funcs),  # type: ignore[arg-type]
             args=args,
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
@@ -113,9 +113,9 @@ class PPOTrainer(GRPOTrainer):
         self._heard: dict[str, Tensor] = {}  # what the forward hook left for the loss
         self._minibatch_sums: dict[str, float] = defaultdict(float)
         reference = [] if self.ref_model is None else [self.accelerator.unwrap_model(self.ref_model)]
-        for model in (self.model, *reference):
-            silence_dropout(model)
-            place_positions(model)
+        for network in (self.model, *reference):
+            silence_dropout(network)
+            place_positions(network)
         silence_dropout(self.critic)
         self.model.critic = self.critic  # one module, one engine: clipping, ZeRO, DDP and resume cover both
         self.model.register_forward_hook(self._hear, with_kwargs=True)
@@ -233,13 +233,13 @@ class PPOTrainer(GRPOTrainer):
             tokens = self._sum_over_ranks(torch.stack([part["completion_mask"].sum() for part in minibatch]).sum())
             for part in minibatch:
                 part["minibatch_tokens"] = tokens
-                part["num_items_in_batch"] = tokens * self.args.steps_per_generation / size
+                part["num_items_in_batch"] = tokens * self.args.micro_batches / size
 
     def _compute_loss(self, model: nn.Module, inputs: Batch) -> Tensor:
         """Return the clipped policy loss (TRL's) plus vf_coef times the clipped value loss, of one forward pass."""
         self._listening_width = inputs["completion_ids"].size(1)
         try:
-            policy_loss: Tensor = super()._compute_loss(model, inputs)
+            policy_loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         finally:
             self._listening_width = 0
         heard, self._heard = self._heard, {}
@@ -249,8 +249,8 @@ class PPOTrainer(GRPOTrainer):
         value_sum = value_loss_sum(
             heard["values"], inputs["values"], inputs["returns"], mask, self.args.cliprange_value
         )
-        value_loss = value_sum * self.accelerator.num_processes / inputs["minibatch_tokens"]
-        loss = policy_loss + self.args.vf_coef * value_loss
+        value_loss: Tensor = value_sum * self.accelerator.num_processes / inputs["minibatch_tokens"]
+        loss: Tensor = policy_loss + self.args.vf_coef * value_loss
         self._note_optimisation(inputs, heard["log_probs"], loss.detach(), value_sum.detach(), mask)
         return loss
 
@@ -297,7 +297,7 @@ class PPOTrainer(GRPOTrainer):
 
     @property
     def _micro_steps_per_rollout(self) -> int:
-        return int(self.args.steps_per_generation) * self.num_iterations
+        return self.args.micro_batches * self.num_iterations
 
     def _guard_first_ratio(self, mean_abs_log_ratio: float) -> None:
         """Stop unless the first minibatch of a rollout has the log-probabilities it was sampled with."""
@@ -313,7 +313,7 @@ class PPOTrainer(GRPOTrainer):
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Run one micro-batch forward and backward; after the last of a minibatch, look at the gradients."""
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)
+        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
         if self.accelerator.sync_gradients:
             self._note_gradients()
         return loss
@@ -356,7 +356,7 @@ class PPOTrainer(GRPOTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """Save the policy as a plain model, and the critic in a folder of its own beside it."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         state = state_dict or {}
         critic = {k.removeprefix("critic."): v for k, v in state.items() if k.startswith("critic.")} or None
         with self._policy_alone():
@@ -394,7 +394,8 @@ class PPOTrainer(GRPOTrainer):
                 self._log("score_std", everywhere.std(correction=0))
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
-        return self.accelerator.reduce(total, reduction="sum")
+        summed: Tensor = self.accelerator.reduce(total, reduction="sum")
+        return summed
 
     def _require_finite(self, **tensors: Tensor) -> None:
         """Stop every rank when any rank sees a number that is not finite; the last checkpoint stays as it is."""
