@@ -6,7 +6,6 @@ CPU, no tracker unless `report_to` names one, two checkpoints kept. Output folde
 
 from __future__ import annotations
 
-import logging
 import os
 import warnings
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from trl import ModelConfig
 
 from rlhf_pipeline.config import Setting, refuse_unknown, take
 from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.launch.processes import require_world, world_size
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -40,7 +40,8 @@ def trainer_arguments(
 ) -> tuple[Arguments, ModelConfig]:
     """Build a trainer configuration and ModelConfig from what `own` (the stage's dataclass) leaves over.
 
-    Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere.
+    Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere, and
+    `LaunchError` where the trainer sees fewer processes than were started.
     """
     quiet_libraries()
     refuse_decided(settings)
@@ -52,7 +53,9 @@ def trainer_arguments(
     with warnings.catch_warnings():
         # transformers renames it in v6, TRL still has it under the old name: remove once TRL does not
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
-        return take(cls, {**with_defaults, **settings}), take(ModelConfig, settings)
+        arguments = take(cls, {**with_defaults, **settings})
+    require_world(arguments.world_size, os.environ)
+    return arguments, take(ModelConfig, settings)
 
 
 def refuse_decided(settings: Mapping[str, Setting]) -> None:
@@ -65,7 +68,8 @@ def refuse_decided(settings: Mapping[str, Setting]) -> None:
 def quiet_libraries() -> None:
     """Silence the bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
     transformers.utils.logging.disable_progress_bar()
-    logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found nothing else
 
 
 def machine_defaults() -> dict[str, Any]:
@@ -80,12 +84,7 @@ def machine_defaults() -> dict[str, Any]:
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,
     }
-    return defaults if gpu or not launched() else {**defaults, "ddp_backend": "gloo"}
-
-
-def launched() -> bool:
-    """Whether several processes were started for this run."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return {**defaults, "ddp_backend": "gloo"} if not gpu and world_size(os.environ) > 1 else defaults
 
 
 def _under_deepspeed() -> bool:

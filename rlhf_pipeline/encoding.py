@@ -62,7 +62,8 @@ def _render(
     encoded = tokenizer.apply_chat_template(
         messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
     )
-    return list(encoded["input_ids"])
+    ids: list[int] = encoded["input_ids"]  # type: ignore[call-overload, index, assignment]
+    return ids
 
 
 def _rendered_after(
@@ -150,4 +151,4 @@ def _tails(tokenizer: PreTrainedTokenizerBase, text: str, room: int) -> Iterator
     """Ends of a text, from `room` ids down: special tokens and a template around it take some of the room."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     for keep in range(min(room, len(ids)), 0, -1):
-        yield tokenizer.decode(ids[-keep:])
+        yield str(tokenizer.decode(ids[-keep:]))

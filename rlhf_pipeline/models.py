@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -50,9 +50,10 @@ def loading_options(model_config: ModelConfig, trust_remote_code: bool = False) 
 def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PretrainedConfig:
     """Read a checkpoint's config.json; raises `ModelError` where this transformers does not know the architecture."""
     try:
-        return AutoConfig.from_pretrained(
+        config: PretrainedConfig = AutoConfig.from_pretrained(
             checkpoint.location, revision=checkpoint.revision, trust_remote_code=trust_remote_code
         )
+        return config
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(
             f"{checkpoint.location}: its config.json cannot be used ({first_line(error)}); "
@@ -175,5 +176,4 @@ def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
 def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool) -> PreTrainedModel:
     from peft import PeftModel
 
-    adapted: PreTrainedModel = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
-    return adapted
+    return cast(PreTrainedModel, PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable))

@@ -51,7 +51,7 @@ def prepare(
     train, held_out = by_prompt(rows.records, eval_fraction, seed)
     prepared: Prepared[R] = Prepared([], [], [], [])
     for records, examples in ((train, prepared.train), (held_out, prepared.held_out)):
-        for record in tqdm(records, desc="encoding", unit="row", delay=2, leave=False):
+        for record in tqdm(records, desc="encoding", unit="row", delay=2, leave=False, disable=None):
             encoded = encode(record, places[id(record)])
             if isinstance(encoded, LongRow):
                 prepared.long.append(encoded)

@@ -1,4 +1,4 @@
-"""What people see of a running trainer, and what it leaves on disk: a bar, one line per log, metrics.jsonl, checkpoints.
+"""What people see of a running trainer, and what it leaves on disk: a bar, a line per log, metrics.jsonl, checkpoints.
 
 A checkpoint counts only once it carries `COMPLETE`, written after everything else, so a process killed while saving
 leaves nothing that a resume could stumble on.
@@ -43,12 +43,10 @@ class JobCallback(TrainerCallback):
             _forget_after(self.job.directory / METRICS, state.global_step)
             self.bar = tqdm(
                 total=state.max_steps, initial=state.global_step, desc=self.job.stage, unit="step", delay=2,
-                disable=not sys.stderr.isatty(), leave=False,
+                disable=None, leave=False,
             )  # fmt: skip
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
         if self.bar is not None:
             self.bar.update(1)

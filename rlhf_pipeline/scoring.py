@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A sequence classifier with one label, its tokenizer, and the offset and scale that its artifact carries."""
+    """A sequence classifier with one label, its tokenizer, and the name it has in logs."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -61,7 +61,7 @@ class RewardModel:
         scores = torch.empty(len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False):
+        for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False, disable=None):
             scores[batch] = self._forward([rows[i] for i in batch])
         return scores
 

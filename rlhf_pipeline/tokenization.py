@@ -94,11 +94,12 @@ def _need_pad(tokenizer: PreTrainedTokenizerBase, may_grow: bool) -> None:
 
 def match_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the model an embedding row for every token and the tokenizer's special ids; new rows start at the mean."""
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+    rows: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[index, assignment]
+    if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.config.get_text_config().eos_token_id = tokenizer.eos_token_id
-    if model.generation_config is not None:
+    if model.can_generate():
         model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.generation_config.eos_token_id = _stop_ids(model.generation_config.eos_token_id, tokenizer.eos_token_id)
 

@@ -1,7 +1,7 @@
 """Train a causal language model on raw text, from scratch or from a checkpoint.
 
-In: documents, and either `architecture` with a `tokenizer` (from scratch) or `base` (continued). Out: an artifact `base`.
-Left out: everything that makes pretraining large: streaming, mixing sources, learning-rate restarts.
+In: documents, and either `architecture` with a `tokenizer` (from scratch) or `base` (continued). Out: an artifact
+`base`. Left out: everything that makes pretraining large: streaming, mixing sources, learning-rate restarts.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def main(argv: list[str]) -> int:
 def check_start(settings: PretrainSettings) -> None:
     """Raise `ConfigError` unless exactly one of `base`, and `architecture` with `tokenizer`, is given."""
     if settings.base is None and (settings.architecture is None or settings.tokenizer is None):
-        raise ConfigError("pretrain: give `base` to continue a checkpoint, or `architecture` and `tokenizer` to start one")
+        raise ConfigError(
+            "pretrain: give `base` to continue a checkpoint, or `architecture` and `tokenizer` to start one"
+        )
     if settings.base is not None and (settings.architecture is not None or settings.tokenizer is not None):
         raise ConfigError("pretrain: `base` brings its own architecture and tokenizer; remove one of the two")
     if settings.tokenizer is not None and not Path(settings.tokenizer).is_dir():
@@ -114,7 +116,9 @@ def run(
             processing_class=tokenizer,
         )
         counts = report(job, rows, prepared)
-        train_and_publish(trainer, job, model_config, start or Checkpoint("", ""), role="base", shown=SHOWN, counts=counts)
+        train_and_publish(
+            trainer, job, model_config, start or Checkpoint("", ""), role="base", shown=SHOWN, counts=counts
+        )
 
 
 def new_config(architecture: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
@@ -125,5 +129,7 @@ def new_config(architecture: Mapping[str, Any], tokenizer: PreTrainedTokenizerBa
     try:
         config: PretrainedConfig = AutoConfig.for_model(**{"vocab_size": len(tokenizer), **special, **architecture})
     except (ValueError, TypeError, KeyError) as error:
-        raise ConfigError(f"architecture: {first_line(error)}; give `model_type` and the fields of its config") from error
+        raise ConfigError(
+            f"architecture: {first_line(error)}; give `model_type` and the fields of its config"
+        ) from error
     return config
