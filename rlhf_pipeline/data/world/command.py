@@ -44,6 +44,7 @@ def write(seed: int, folder: Path) -> dict[str, int]:
         _write_table(folder / f"{name}.jsonl", rows)
         vocabulary.update(tokenizer.words(row[key] for row in rows for key in TEXT_FIELDS if key in row))
     tokenizer.save(sorted(vocabulary), folder / "tokenizer")
+    (folder / "world.json").write_text(json.dumps({"seed": seed}) + "\n", encoding="utf-8")  # `rlhf eval` reads it
     return counts
 
 
