@@ -10,7 +10,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 
 from rlhf_pipeline.errors import DataError
@@ -148,11 +148,12 @@ class Prompt(Record):
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str) -> Self:
         """As `Record.from_dict`, but keys without a field are kept as facts; an explicit `facts` object wins."""
+        record = super().from_dict(row, where)
         own = {f.name for f in fields(cls)}
-        facts = row.get("facts")
-        if facts is None or isinstance(facts, dict):
-            facts = {name: value for name, value in row.items() if name not in own} | (facts or {})
-        return super().from_dict({name: row[name] for name in row if name in own} | {"facts": facts}, where)
+        facts = {name: value for name, value in row.items() if name not in own} | record.facts
+        record = replace(record, facts=facts)
+        record.check(where)
+        return record
 
 
 @dataclass(frozen=True)

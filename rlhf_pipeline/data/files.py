@@ -24,6 +24,7 @@ from rlhf_pipeline.records import shown
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt")
 _JSON_CELLS = ("messages", "completions", "ranks", "finished", "facts")
 """CSV columns whose cells hold JSON; every other cell is text."""
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def data_suffix(path: Path) -> str | None:
 
 
 def rows(path: Path) -> Iterator[RawRow]:
-    """Read one file, choosing by its suffix. Raises DataError on an unknown suffix, StorageError where it is closed to us."""
+    """Read one file as its suffix says. Raises DataError on an unknown suffix, StorageError where it does not open."""
     suffix = data_suffix(path)
     if suffix is None:
         raise DataError(f"{path}: no reader for this kind of file; expected one of {', '.join(SUFFIXES)} (or with .gz)")
@@ -73,7 +74,7 @@ def _jsonl(file: BinaryIO, name: str) -> Iterator[RawRow]:
 def _parsed(line: str, name: str, number: int) -> RawRow:
     where, raw = f"{name}:{number}", line.rstrip("\r\n")
     try:
-        value = json.loads(line)
+        value = json.loads(raw)
     except json.JSONDecodeError as error:
         return RawRow(where, raw, problem=f"malformed JSON: {error.msg} at column {error.colno}")
     except RecursionError:
@@ -101,55 +102,62 @@ def _json(file: BinaryIO, name: str) -> Iterator[RawRow]:
     text, problem = _decode(file.read().removeprefix(b"\xef\xbb\xbf"))
     if problem:
         raise DataError(f"{name}: {problem}; save the file as UTF-8")
-    decoder, space = json.JSONDecoder(), re.compile(r"[ \t\r\n]*")
-    at = _skip(space, text, 0)
+    at = _skip_space(text, 0)
     if at == len(text):
         return
     if text[at] != "[":
         raise DataError(
             f"{name}: begins with {text[at]!r}; a .json file holds an array [...], rows line by line are .jsonl"
         )
-    at, line, counted = _skip(space, text, at + 1), 1, 0
-    while text[at : at + 1] != "]":
+    decoder, line, counted = json.JSONDecoder(), 1, 0
+    at = _skip_space(text, at + 1)
+    more = text[at : at + 1] != "]"
+    while more:
         line, counted = line + text.count("\n", counted, at), at
         try:
             value, end = decoder.raw_decode(text, at)
-        except (json.JSONDecodeError, RecursionError) as error:
-            seen = error if isinstance(error, json.JSONDecodeError) else None
-            place = f"{name}:{seen.lineno if seen else line}"
-            raise DataError(f"{place}: malformed JSON: {seen.msg if seen else 'nested too deeply'}; fix it") from None
+        except json.JSONDecodeError as error:
+            raise _malformed(name, text, error.pos, error.msg) from None
+        except RecursionError:
+            raise _malformed(name, text, at, "nested too deeply") from None
         yield _object(value, f"{name}:{line}", text[at:end])
-        at = _skip(space, text, end)
-        if text[at : at + 1] not in (",", "]"):
-            broken = line + text.count("\n", counted, at)
-            raise DataError(f"{name}:{broken}: malformed JSON: expected `,` or `]` after a row; fix it")
-        if text[at] == ",":
-            at = _skip(space, text, at + 1)
+        at = _skip_space(text, end)
+        more = text[at : at + 1] == ","
+        at = _skip_space(text, at + 1) if more else at
+    if text[at : at + 1] != "]":
+        raise _malformed(name, text, at, "expected `,` or `]` after a row")
+    if _skip_space(text, at + 1) != len(text):
+        raise _malformed(name, text, _skip_space(text, at + 1), "something follows the closing `]`")
 
 
-def _skip(space: re.Pattern[str], text: str, at: int) -> int:
-    match = space.match(text, at)
+def _malformed(name: str, text: str, at: int, problem: str) -> DataError:
+    line = 1 + text.count("\n", 0, at)
+    return DataError(f"{name}:{line}: malformed JSON: {problem}; fix the file")
+
+
+def _skip_space(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
     return match.end() if match else at
 
 
 def _csv(file: BinaryIO, name: str) -> Iterator[RawRow]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    lines = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    reader = csv.reader(lines, strict=True)
-    header: list[str] = []
-    while True:
-        where = f"{name}:{reader.line_num + 1}"
-        try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield RawRow(where, "", problem=f"malformed CSV: {error}")
-            continue
-        if not header:
-            header = cells
-        elif cells:
-            yield _csv_row(header, cells, where)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+        reader = csv.reader(lines, strict=True)
+        header: list[str] = []
+        while True:
+            where = f"{name}:{reader.line_num + 1}"
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield RawRow(where, "", problem=f"malformed CSV: {error}")
+                continue
+            if not header:
+                header = cells
+            elif cells:
+                yield _csv_row(header, cells, where)
 
 
 def _csv_row(header: list[str], cells: list[str], where: str) -> RawRow:

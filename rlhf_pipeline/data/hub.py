@@ -45,7 +45,7 @@ def choose_split(present: Sequence[str], wanted: str | None, where: str) -> str:
     chosen = wanted or "train"
     if chosen not in present:
         names = ", ".join(name or "(none)" for name in present)
-        raise ConfigError(f"{where}: no split `{chosen}`; pass one of {names} as the split")
+        raise ConfigError(f"{where}: no split `{chosen}`; choose one of {names}, as in `{where}#{present[0]}`")
     return chosen
 
 

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -66,21 +65,25 @@ def read(
     """Read `source` as records of one kind.
 
     `source`: a file (.jsonl .json .csv .parquet .txt, or with .gz), a folder of them or one that `datasets` saved, or a
-    hub id `owner/name`, `owner/name:config`, `owner/name@revision`. `split` picks one of a folder or hub id; without it,
-    the only one or "train". `data_format`: a name of `formats.FORMATS`, or "auto" to recognise it by the first row.
+    hub id `owner/name`, `owner/name:config`, `owner/name@revision`. `split`, or `#test` after the source, picks one of
+    a folder or hub id; without it, the only one or "train". `data_format`: a name of `formats.FORMATS`, or "auto" to
+    recognise it by the first row.
     Raises DataError on a bad row (with "skip" it is kept in `Rows.bad` instead), on a source that is absent, or without
-    a usable row; ConfigError on an unknown format or split; StorageError on a file that cannot be opened.
+    a usable row; ConfigError on an unknown format or split, or a format without such records; StorageError on a file
+    that cannot be opened.
     """
     if on_bad_row not in ("error", "skip"):
         raise ConfigError(f"--on_bad_row: `{on_bad_row}` is not a choice; expected error or skip")
     form = formats.named(data_format)
+    if split is None and not Path(source).exists():
+        source, _, split = source.partition("#")
     rows = Rows[R]([], [], [], {})
     dropped: Counter[str] = Counter()
-    for raw in _raw_rows(source, split):
+    for raw in _raw_rows(source, split or None):
         try:
             value = _decoded(raw)
             form = form or formats.recognise(value)
-            for record in form.convert(value, kind, raw.where):
+            for record in form.records(value, kind, raw.where):
                 if isinstance(record, kind):
                     rows.records.append(record)
                     rows.places.append(raw.where)
@@ -93,12 +96,6 @@ def read(
     rows.dropped.update(dropped)
     _refuse_nothing(rows, source)
     return rows
-
-
-def write(path: Path, records: Iterable[Record]) -> None:
-    """Write records as JSONL, one object a line, the form that `read` takes back unchanged."""
-    lines = (json.dumps(record.to_dict(), ensure_ascii=False) for record in records)
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _decoded(raw: RawRow) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def by_prompt(records: Sequence[R], fraction: float, seed: int) -> tuple[list[R]
     """Split records into (train, held out), both in their order; nothing that opens alike is on both sides.
 
     Prompts are sorted by the hash of (seed, opening), and the first `fraction` of them, at least one, is held out: the
-    choice depends on neither order nor path nor process. A fraction of 0 holds nothing out. Raises DataError where there
-    is but one prompt, ValueError unless 0 <= fraction < 1.
+    choice depends on neither order nor path nor process. A fraction of 0 holds nothing out. Raises DataError where
+    there is but one prompt, ValueError unless 0 <= fraction < 1.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction is {fraction}; expected 0 <= fraction < 1")

@@ -12,7 +12,7 @@ from typing import Any
 
 from rlhf_pipeline.data.formats import hh, oasst, tldr, trl, ultrafeedback
 from rlhf_pipeline.errors import ConfigError
-from rlhf_pipeline.records import Record
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
 Row = dict[str, Any]
 
@@ -21,16 +21,32 @@ Row = dict[str, Any]
 class Format:
     """A layout of rows: how to recognise one row of it, and how to read it as a kind of record."""
 
+    name: str
     matches: Callable[[Row], bool]
     convert: Callable[[Row, type[Record], str], Iterator[Record | str]]
+    kinds: tuple[type[Record], ...]
+
+    def records(self, row: Row, kind: type[Record], where: str) -> Iterator[Record | str]:
+        """Convert a row. Raises ConfigError where this layout has no records of that kind, DataError on a bad row."""
+        if kind not in self.kinds:
+            there = ", ".join(_plural(kind) for kind in self.kinds)
+            raise ConfigError(f"{where}: data of format {self.name} gives {there}, no {_plural(kind)}; pass other data")
+        return self.convert(row, kind, where)
+
+
+def _plural(kind: type[Record]) -> str:
+    return f"{kind.__name__.lower()}s"
 
 
 FORMATS = {
-    "hh": Format(hh.matches, hh.convert),
-    "oasst": Format(oasst.matches, oasst.convert),
-    "tldr": Format(tldr.matches, tldr.convert),
-    "ultrafeedback": Format(ultrafeedback.matches, ultrafeedback.convert),
-    "trl": Format(trl.matches, trl.convert),
+    form.name: form
+    for form in (
+        Format("hh", hh.matches, hh.convert, (Ranking, Prompt)),
+        Format("oasst", oasst.matches, oasst.convert, (Demonstration, Ranking, Prompt)),
+        Format("tldr", tldr.matches, tldr.convert, (Demonstration, Ranking, Prompt)),
+        Format("ultrafeedback", ultrafeedback.matches, ultrafeedback.convert, (Ranking, Prompt)),
+        Format("trl", trl.matches, trl.convert, (Demonstration, Ranking, Prompt, Document)),
+    )
 }
 """In the order of trying: `trl` says yes to every row."""
 

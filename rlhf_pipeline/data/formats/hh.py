@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, check_pair, shown
+from rlhf_pipeline.records import Prompt, Ranking, Record, check_pair, shown
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -23,20 +23,19 @@ def matches(row: dict[str, Any]) -> bool:
 
 
 def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Record]:
-    """Give the row as a Ranking of two, or as a Prompt of what both share. Raises DataError on any other kind."""
-    if kind not in (Ranking, Prompt):
-        wanted = "SFT learns from demonstrations" if kind is Demonstration else "pretraining learns from documents"
-        raise DataError(f"{where}: this is a pair of transcripts (format hh), {wanted}; pass another file")
+    """Give the row as a Ranking of two, or as a Prompt of what both share. Raises DataError."""
     chosen, rejected = (turns(row.get(name), where, name) for name in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise DataError(f"{where}: `chosen` and `rejected` part before the last answer")
     prompt, answers = chosen[:-1], [chosen[-1]["content"], rejected[-1]["content"]]
-    origin = {name: row.get(name) for name in ("user", "source", "id", "labeler")}
+    origin = {name: row.get(name) for name in ("user", "source", "id")}
     if kind is Prompt:
         yield Prompt.from_dict(origin | {"prompt": prompt}, where)
     else:
         check_pair(answers[0], answers[1], where)
-        yield Ranking.from_dict(origin | {"prompt": prompt, "completions": answers, "ranks": [0, 1]}, where)
+        yield Ranking.from_dict(
+            origin | {"labeler": row.get("labeler"), "prompt": prompt, "completions": answers, "ranks": [0, 1]}, where
+        )
 
 
 def turns(transcript: Any, where: str, name: str) -> list[dict[str, str]]:

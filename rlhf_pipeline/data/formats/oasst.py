@@ -2,7 +2,7 @@
 
 Demonstration: every assistant message with the thread above it. Ranking: the ranked assistant replies to one message.
 Prompt: every thread that ends with a prompter's message. A message made by a model (`synthetic`) or deleted is dropped
-with everything below it; so are the groups with fewer than two ranked replies. `Dropped` tells the caller how many.
+with everything below it; so are the groups with fewer than two ranked replies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, shown
+from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, shown
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 Message = dict[str, Any]
@@ -25,8 +25,6 @@ def matches(row: dict[str, Any]) -> bool:
 
 def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Record | str]:
     """Give the records of one tree, and a word of why for each message or group dropped. Raises DataError."""
-    if kind is Document:
-        raise DataError(f"{where}: this is a message tree (format oasst), pretraining learns from documents")
     if not isinstance(row.get("prompt"), dict):
         raise DataError(f"{where}: `prompt` is {shown(row.get('prompt'))}; expected the root message of a tree")
     yield from _walk(row["prompt"], [], kind, where)

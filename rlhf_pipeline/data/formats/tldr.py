@@ -54,14 +54,16 @@ def _ranking(row: dict[str, Any], where: str) -> Ranking:
     check_pair(chosen, rejected, where)
     prompt = _prompt(row, where)
     return Ranking.from_dict(
-        _origin(row) | {"prompt": prompt, "completions": [chosen, rejected], "ranks": [0, 1]}, where
+        _origin(row)
+        | {"prompt": prompt, "completions": [chosen, rejected], "ranks": [0, 1], "labeler": row.get("worker")},
+        where,
     )
 
 
 def _origin(row: dict[str, Any]) -> dict[str, Any]:
     info = row.get("info")
     post = info if isinstance(info, dict) else row
-    return {"id": post.get("id"), "labeler": row.get("worker")}
+    return {"id": post.get("id")}
 
 
 def _fields(row: dict[str, Any]) -> str:

@@ -20,8 +20,6 @@ def matches(row: dict[str, Any]) -> bool:
 
 def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Record | str]:
     """Give the row as a Ranking or a Prompt, or where fewer than two answers are rated, why not. Raises DataError."""
-    if kind not in (Ranking, Prompt):
-        raise DataError(f"{where}: a row of format ultrafeedback holds rated answers and is no {kind.__name__.lower()}")
     origin = {"prompt": row.get("instruction"), "source": row.get("source"), "id": row.get("id")}
     if kind is Prompt:
         yield Prompt.from_dict(origin, where)

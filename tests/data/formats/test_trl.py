@@ -1,0 +1,97 @@
+"""TRL's columns and our own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rlhf_pipeline.data.formats.trl import convert
+from rlhf_pipeline.errors import DataError
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
+
+SYSTEM = {"role": "system", "content": "Be brief."}
+ASK = {"role": "user", "content": "Why?"}
+YES = {"role": "assistant", "content": "Because."}
+NO = {"role": "assistant", "content": "No idea."}
+
+
+def one(row: dict[str, Any], kind: type[Record]) -> Record:
+    (record,) = convert(row, kind, "f:1")
+    return record
+
+
+CASES: list[tuple[dict[str, Any], Record]] = [
+    ({"prompt": "Why?", "completion": " So."}, Demonstration("Why?", " So.")),
+    ({"prompt": [ASK], "completion": [YES]}, Demonstration([ASK], [YES])),
+    ({"messages": [SYSTEM, ASK, YES]}, Demonstration([SYSTEM, ASK], "Because.")),
+    ({"messages": [ASK, NO, ASK, YES], "user": "ana"}, Demonstration([ASK, NO, ASK], "Because.", user="ana")),
+    ({"prompt": "Why?", "chosen": " So.", "rejected": " No."}, Ranking("Why?", [" So.", " No."], [0, 1])),
+    ({"prompt": [ASK], "chosen": [YES], "rejected": [NO]}, Ranking([ASK], ["Because.", "No idea."], [0, 1])),
+    ({"chosen": [ASK, YES], "rejected": [ASK, NO]}, Ranking([ASK], ["Because.", "No idea."], [0, 1])),
+    (
+        {"chosen": [ASK, NO, ASK, YES], "rejected": [ASK, NO, ASK, NO]},
+        Ranking([ASK, NO, ASK], ["Because.", "No idea."], [0, 1]),
+    ),
+    # What both begin with can end in an answer; the pair then differs in what follows it.
+    (
+        {"chosen": [ASK, YES, ASK, YES], "rejected": [ASK, YES]},
+        Ranking([ASK], [[YES, ASK, YES], "Because."], [0, 1]),
+    ),
+    # The prompt column repeats what the messages begin with (HuggingFaceH4/ultrafeedback_binarized).
+    ({"prompt": "Why?", "chosen": [ASK, YES], "rejected": [ASK, NO]}, Ranking([ASK], ["Because.", "No idea."], [0, 1])),
+    # The blank before the first difference belongs to the completions, as in TRL.
+    (
+        {"chosen": "The sky is blue.", "rejected": "The sky is green."},
+        Ranking("The sky is", [" blue.", " green."], [0, 1]),
+    ),
+    (
+        {"prompt": "p", "completions": ["a", "b", "c"], "ranks": [0, 1, 1], "labeler": "l"},
+        Ranking("p", ["a", "b", "c"], [0, 1, 1], labeler="l"),
+    ),
+    ({"prompt": "Why?", "answer": "42"}, Prompt("Why?", facts={"answer": "42"})),
+    ({"messages": [ASK, YES], "answer": "42"}, Prompt([ASK], facts={"answer": "42"})),
+    ({"messages": [SYSTEM, ASK]}, Prompt([SYSTEM, ASK])),
+    ({"text": "Once."}, Document("Once.")),
+]
+
+
+@pytest.mark.parametrize(("row", "record"), CASES)
+def test_rows_become_records(row: dict[str, Any], record: Record) -> None:
+    assert one(row, type(record)) == record
+
+
+def test_pairs_give_prompts_too() -> None:
+    prompt = one({"chosen": [ASK, YES], "rejected": [ASK, NO]}, Prompt)
+    assert isinstance(prompt, Prompt)
+    assert prompt.prompt == [ASK]
+
+
+BAD: list[tuple[dict[str, Any], type[Record], str]] = [
+    ({"messages": [ASK]}, Demonstration, "`messages` must hold a prompt and end with an assistant message"),
+    ({"messages": [YES]}, Demonstration, "`messages` must hold a prompt and end with an assistant message"),
+    ({"messages": "x"}, Demonstration, "`messages` is 'x'; expected a list of messages"),
+    ({"messages": [{"from": "human"}]}, Demonstration, "`messages[0]` is {'from': 'human'}; expected an object with"),
+    ({"messages": [ASK, YES | {"tool_calls": [1]}]}, Demonstration, "`completion[0]` calls tools"),
+    ({"prompt": "p", "chosen": "a", "rejected": "a"}, Ranking, "`chosen` and `rejected` are the same text"),
+    ({"chosen": [ASK, YES], "rejected": [ASK, YES]}, Ranking, "`chosen` and `rejected` are the same text"),
+    ({"prompt": "p", "chosen": "a", "rejected": " "}, Ranking, "`rejected` is empty"),
+    (
+        {"prompt": "p", "chosen": "a"},
+        Ranking,
+        "no field `completions`; the row has `prompt`, `chosen`; a ranking needs",
+    ),
+    ({"chosen": "Yes.", "rejected": "No."}, Ranking, "share no beginning; put it into a column `prompt`"),
+    ({"chosen": "Yes.", "rejected": [ASK, NO]}, Ranking, "expected two of a kind"),
+    ({"prompt": "p", "completion": "c"}, Ranking, "no field `completions`; the row has `prompt`, `completion`"),
+    ({"text": "x"}, Prompt, "no field `prompt`; the row has `text`; a prompt needs"),
+    ({"prompt": "x"}, Document, "no field `text`; the row has `prompt`; a document needs"),
+]
+
+
+@pytest.mark.parametrize(("row", "kind", "words"), BAD)
+def test_rows_that_do_not_fit(row: dict[str, Any], kind: type[Record], words: str) -> None:
+    with pytest.raises(DataError) as caught:
+        one(row, kind)
+    assert str(caught.value).startswith("f:1: ")
+    assert words in str(caught.value)
