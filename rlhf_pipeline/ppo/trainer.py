@@ -23,6 +23,7 @@ What of TRL (and transformers) this rests on; `SEAMS` lists the signatures and a
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -143,7 +144,10 @@ class PPOTrainer(GRPOTrainer):
         """Make a rollout: TRL's, with per-token advantages, and returns and values for the value loss."""
         self.beta = REFERENCE_BETA  # TRL computes reference log-probabilities only while beta is not zero
         try:
-            rollout: Batch = super()._generate_and_score_completions(inputs)
+            with warnings.catch_warnings():
+                # transformers renamed it, TRL 1.16 still asks under the old name: remove once TRL does not
+                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+                rollout: Batch = super()._generate_and_score_completions(inputs)
         finally:
             self.beta = 0.0
         if "old_per_token_logps" not in rollout:  # TRL skips them where one optimizer step takes the whole rollout

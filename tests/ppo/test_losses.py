@@ -20,7 +20,7 @@ MASK = torch.tensor([[True, True, True, False]])
 
 
 def test_value_loss_by_hand() -> None:
-    """Inside the clip: 0.5 * 0.1^2. Moved 1 towards the return: the clipped error 0.8 counts. Away: the plain one, 3."""
+    """Inside the clip: 0.5 * 0.1^2. Moved to the return: the clipped error 0.8. Moved away: the plain one, 3."""
     loss = value_loss_sum(
         doubles(0.1, 1.0, -1.0, NAN), doubles(0.0, 0.0, 0.0, NAN), doubles(0.2, 1.0, 2.0, NAN), MASK, 0.2
     )
