@@ -25,7 +25,7 @@ SETTINGS = {
     "ppo": ("rlhf_pipeline.stages.ppo.PPOSettings", "rlhf_pipeline.ppo.config.PPOConfig"),
     "sample": ("rlhf_pipeline.feedback.sample.SampleSettings",),
     "label": ("rlhf_pipeline.feedback.simulate.LabelSettings",),
-    "eval": ("rlhf_pipeline.evaluate.command.EvalSettings",),
+    "eval": ("rlhf_pipeline.evaluate.command.EvaluationSettings",),
 }
 GIVEN_BY_MAKE = {"sample": {"prompts": "prompts.jsonl"}}
 ON_A_CPU = {"use_cpu": True, "bf16": False, "report_to": "none"}
