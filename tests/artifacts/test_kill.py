@@ -102,7 +102,7 @@ def test_two_publish_the_same_at_once(store: Store) -> None:
     script = """
     print("ready", flush=True)
     sys.stdin.readline()
-    for number in range(30):
+    for number in range(12):
         print(publish("sft", f"text {number}"))
         store.set_refs("default", {"sft": publish("sft", f"text {number}"), "twin": publish("twin", f"text {number}")})
     """
@@ -114,13 +114,13 @@ def test_two_publish_the_same_at_once(store: Store) -> None:
             process.stdin.write("\n")
             process.stdin.flush()
         assert finish(one) == finish(two)
-    assert len(store.ids()) == 60
+    assert len(store.ids()) == 24
     assert verify(store) == []
 
 
 def test_a_reader_sees_whole_objects_and_pairs_of_one_generation(store: Store) -> None:
     script = """
-    for generation in range(60):
+    for generation in range(25):
         ids = {role: publish(role, f"{role} {generation}") for role in ("policy", "critic")}
         store.set_refs("default", ids)
     """

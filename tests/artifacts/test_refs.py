@@ -65,8 +65,14 @@ def test_a_reader_never_sees_half_a_move(refs: Refs, monkeypatch: pytest.MonkeyP
 
 def test_a_move_that_goes_by_during_a_read_is_read_again(refs: Refs, monkeypatch: pytest.MonkeyPatch) -> None:
     refs.move("default", {"policy": "p1", "critic": "c1"})
-    read, torn = refs_module._read, [{"policy": "p1", "critic": "c2"}]
-    monkeypatch.setattr(refs_module, "_read", lambda folder: torn.pop() if torn else read(folder))
+    read, torn = refs_module._read, {2: {"policy": "p1", "critic": "c2"}}
+    calls: list[Path] = []
+
+    def second_read_is_torn(folder: Path) -> dict[str, str]:
+        calls.append(folder)
+        return torn.get(len(calls)) or read(folder)
+
+    monkeypatch.setattr(refs_module, "_read", second_read_is_torn)
     assert refs.of("default") == {"policy": "p1", "critic": "c1"}
 
 
