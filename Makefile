@@ -28,7 +28,7 @@ help:
 	@echo "make rm RM_DATA=<...>     train the reward model on rankings (make reward is the same)"
 	@echo "make ppo PPO_DATA=<...>   optimise the policy against it"
 	@echo "make eval                 judge the models of a run"
-	@echo "make install | test | check | clean"
+	@echo "make install | make test | make check | make clean"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
