@@ -119,14 +119,17 @@ def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_the_hub_refuses_is_told_in_one_line(
     monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
+    logger = logging.getLogger("huggingface_hub")
+    monkeypatch.setattr(logger, "level", logging.INFO)
+
     def load(*_: object, **__: object) -> None:
+        assert logger.level == logging.ERROR  # or every retry would warn
         raise error
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    level = logging.getLogger("huggingface_hub").level
     with pytest.raises(DataError) as caught:
         read("owner/name", Demonstration)
     assert str(caught.value).startswith("owner/name: ")
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert logging.getLogger("huggingface_hub").level == level
+    assert logger.level == logging.INFO

@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_pipeline.data.sources import BadRow, read
 from rlhf_pipeline.errors import ConfigError, DataError, StorageError
-from rlhf_pipeline.records import Demonstration, Document, Ranking, Record
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
 ROWS = [{"prompt": f"Question {n}?", "completion": f" Answer {n}."} for n in range(3)]
 LINES = [json.dumps(row) for row in ROWS]
@@ -43,6 +43,17 @@ def test_fingerprint_depends_on_content_not_on_place_or_packing(tmp_path: Path) 
     first = read(plain, Demonstration).fingerprint
     assert first == read(str(tmp_path / "other.jsonl.gz"), Demonstration).fingerprint
     assert first != read(changed, Demonstration).fingerprint
+
+
+def test_nulls_say_nothing(tmp_path: Path) -> None:
+    message = {"role": "user", "content": "Why?"}
+    short = save(tmp_path / "short.jsonl", json.dumps({"prompt": [message], "list": [1, None]}))
+    null = save(
+        tmp_path / "null.jsonl", json.dumps({"prompt": [message | {"name": None}], "list": [1, None], "x": None})
+    )
+    (record,) = read(null, Prompt).records
+    assert record == Prompt([message], facts={"list": [1, None]})
+    assert read(short, Prompt).fingerprint == read(null, Prompt).fingerprint
 
 
 BAD_LINES = [

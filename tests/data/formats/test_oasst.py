@@ -22,7 +22,7 @@ def tree(prompt: Any) -> dict[str, Any]:
 ROOT = message(
     "prompter",
     "ask",
-    message("assistant", "second", message("prompter", "more", message("assistant", "lone", rank=None)), rank=1),
+    message("assistant", "second", message("prompter", "more", message("assistant", "lone", rank=0)), rank=1),
     message("assistant", "first", rank=0),
     message("assistant", "machine", message("prompter", "below it"), rank=2, synthetic=True),
     message("assistant", "gone", rank=3, deleted=True),
