@@ -108,7 +108,7 @@ class Critic(nn.Module):
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
         with torch.device("meta"):
-            model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)  # type: ignore[no-untyped-call]
+            model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)
         return model

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,9 @@ from rlhf_pipeline.errors import ConfigError, TrainingError
 from rlhf_pipeline.ppo.advantages import gae, token_rewards
 from rlhf_pipeline.ppo.config import REFERENCE_BETA, PPOConfig
 from rlhf_pipeline.ppo.critic import Critic
+from rlhf_pipeline.ppo.figures import Figures
 from rlhf_pipeline.ppo.forward import place_positions, silence_dropout
+from rlhf_pipeline.ppo.guards import require_finite, require_first_ratio, require_scores
 from rlhf_pipeline.ppo.kl import k1, sequence_kl
 from rlhf_pipeline.ppo.losses import clipped_sum, explained_variance, value_loss_sum
 from rlhf_pipeline.ppo.masked import last_index, masked_sum, whiten
@@ -62,8 +63,6 @@ SEAMS: dict[str, tuple[str, ...]] = {
 """Method of TRL's trainer -> its parameters without self."""
 
 CRITIC_FOLDER = "critic"
-RATIO_TOLERANCE = {torch.float32: 1e-5}  # mean |log ratio| on the first minibatch
-COARSE_RATIO_TOLERANCE = 1e-2  # bf16, fp16, or fp32 products in reduced precision
 Batch = dict[str, Any]
 
 
@@ -97,22 +96,24 @@ class PPOTrainer(GRPOTrainer):
         for function in reward_funcs:
             if isinstance(function, str | nn.Module):
                 raise ConfigError(f"reward {function!r} is no function; wrap the model in scoring.RewardModel")
-        super().__init__(
-            model=model,
-            reward_funcs=list(reward_funcs),  # type: ignore[arg-type]
-            args=args,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            callbacks=callbacks,
-            peft_config=peft_config,
-        )
+        with _old_names():
+            super().__init__(
+                model=model,
+                reward_funcs=list(reward_funcs),  # type: ignore[arg-type]
+                args=args,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                callbacks=callbacks,
+                peft_config=peft_config,
+            )
+        self._need_prompts(train_dataset)
         self.beta = 0.0  # no KL term in the loss: the penalty is in the rewards
         self.critic = critic.to(self.accelerator.device)
         self._scores: Tensor | None = None  # (B,), of the rollout in the making
         self._listening_width = 0  # completion tokens of the micro-batch in the loss; 0: the forward hook rests
         self._heard: dict[str, Tensor] = {}  # what the forward hook left for the loss
-        self._minibatch_sums: dict[str, float] = defaultdict(float)
+        self.figures = Figures(self.accelerator, self._metrics)
         reference = [] if self.ref_model is None else [self.accelerator.unwrap_model(self.ref_model)]
         for network in (self.model, *reference):
             silence_dropout(network)
@@ -121,6 +122,16 @@ class PPOTrainer(GRPOTrainer):
         self.model.critic = self.critic  # one module, one engine: clipping, ZeRO, DDP and resume cover both
         self.model.register_forward_hook(self._hear, with_kwargs=True)
 
+    def _need_prompts(self, train_dataset: Dataset) -> None:
+        """Raise ConfigError where the prompts do not fill one rollout: TRL would train on nothing and say nothing."""
+        rollout = self.args.micro_batches * self.args.per_device_train_batch_size * self.accelerator.num_processes
+        prompts = len(train_dataset)
+        if prompts < rollout:
+            raise ConfigError(
+                f"{prompts} prompts do not fill a rollout of {rollout} completions; add prompts, or lower "
+                "per_device_train_batch_size or steps_per_generation"
+            )
+
     # ---- Rollout: generate, score, values, advantages ----
 
     def _calculate_rewards(
@@ -128,13 +139,7 @@ class PPOTrainer(GRPOTrainer):
     ) -> Tensor:
         """Score the completions of all ranks: (all completions, functions); keep this rank's weighted sum."""
         scores: Tensor = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        for name, column in zip(self.reward_func_names, scores.T, strict=True):
-            if not torch.isfinite(column).all():
-                row = int(torch.nonzero(~torch.isfinite(column))[0])
-                raise TrainingError(
-                    f"reward function `{name}` gave {column[row].item()} (None counts as nan) for completion {row} of "
-                    f"the rollout at step {self.state.global_step}; return a finite number for every completion"
-                )
+        require_scores(self.state.global_step, scores, self.reward_func_names)
         first = self.accelerator.process_index * len(prompts)
         mine = scores[first : first + len(prompts)]
         self._scores = (mine * self.reward_weights.to(mine.device)).sum(dim=1)
@@ -144,9 +149,7 @@ class PPOTrainer(GRPOTrainer):
         """Make a rollout: TRL's, with per-token advantages, and returns and values for the value loss."""
         self.beta = REFERENCE_BETA  # TRL computes reference log-probabilities only while beta is not zero
         try:
-            with warnings.catch_warnings():
-                # transformers renamed it, TRL 1.16 still asks under the old name: remove once TRL does not
-                warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+            with _old_names():
                 rollout: Batch = super()._generate_and_score_completions(inputs)
         finally:
             self.beta = 0.0
@@ -166,13 +169,15 @@ class PPOTrainer(GRPOTrainer):
         self._require_finite(values=values, logprobs=logprobs * mask, ref_logprobs=ref_logprobs * mask, scores=scores)
         rewards = token_rewards(k1(logprobs, ref_logprobs), scores, mask, self.args.kl_coef)
         advantages, returns = gae(rewards, values, mask, gamma=self.args.gamma, lam=self.args.gae_lambda)
-        self._log_rollout(
+        self.figures.note_completions(
+            self._mode,
             score=scores,
             kl_nats=sequence_kl(logprobs, ref_logprobs, mask),
             completion_tokens=mask.sum(dim=1).float(),
             eos_fraction=finished.float(),
         )
-        self._log("explained_variance", explained_variance(values, returns, mask, self._sum_over_ranks))
+        explained = explained_variance(values, returns, mask, self._sum_over_ranks)
+        self.figures.note(self._mode, "explained_variance", explained)
         if self.args.whiten_advantages:
             advantages = whiten(advantages, mask, center=True, reduce=self._sum_over_ranks)
         tokens = self._sum_over_ranks(mask.sum())
@@ -270,50 +275,27 @@ class PPOTrainer(GRPOTrainer):
         self, inputs: Batch, logprobs: Tensor, loss: Tensor, value_sum: Tensor, mask: Tensor
     ) -> None:
         """Add a micro-batch to the figures of its minibatch; stop where the loss or the first ratio is wrong."""
-        log_ratio = logprobs - inputs["old_per_token_logps"]
-        sums = self._sum_over_ranks(
-            torch.stack(
-                [
-                    value_sum,
-                    clipped_sum(log_ratio, inputs["advantages"], mask, self.epsilon_low, self.epsilon_high),
-                    masked_sum(log_ratio.abs(), mask),
-                    masked_sum(k1(inputs["old_per_token_logps"], logprobs), mask),
-                    mask.sum(),
-                    loss,
-                ]
-            ).float()
-        )
-        self._require_finite(loss=sums[-1])
-        tokens = float(inputs["minibatch_tokens"])
-        for name, total in zip(
-            ("value_loss", "clip_fraction", "ratio_abs_log", "step_kl_nats"), sums.tolist(), strict=False
-        ):
-            self._minibatch_sums[name] += total / tokens
-        first = (
-            self.model.training and self._step % self._micro_steps_per_rollout < self.args.gradient_accumulation_steps
-        )
+        old = inputs["old_per_token_logps"]
+        log_ratio = logprobs - old
+        totals = {
+            "value_loss": value_sum,
+            "clip_fraction": clipped_sum(log_ratio, inputs["advantages"], mask, self.epsilon_low, self.epsilon_high),
+            "ratio_abs_log": masked_sum(log_ratio.abs(), mask),
+            "step_kl_nats": masked_sum(k1(old, logprobs), mask),  # of the rollout's policy from this one, a token
+        }
+        summed = self._sum_over_ranks(torch.stack([*totals.values(), mask.sum(), loss]).float())
+        self._require_finite(loss=summed[-1])
+        *means, count, _ = summed.tolist()
+        sums = dict(zip(totals, means, strict=True))
+        self.figures.add_micro_batch(float(inputs["minibatch_tokens"]), **sums)
+        since_rollout = self._step % (self.args.micro_batches * self.num_iterations)
+        first = self.model.training and since_rollout < self.args.gradient_accumulation_steps
         if first:
-            self._guard_first_ratio(float(sums[2] / sums[4]))
+            autocast = self.accelerator.mixed_precision != "no"
+            ratio = sums["ratio_abs_log"] / max(count, 1)
+            require_first_ratio(self.state.global_step, ratio, self.model.dtype, autocast=autocast)
         if self.accelerator.sync_gradients:
-            for name, value in self._minibatch_sums.items():
-                self._log("first_ratio_abs_log" if first and name == "ratio_abs_log" else name, value)
-            self._minibatch_sums.clear()
-
-    @property
-    def _micro_steps_per_rollout(self) -> int:
-        return self.args.micro_batches * self.num_iterations
-
-    def _guard_first_ratio(self, mean_abs_log_ratio: float) -> None:
-        """Stop unless the first minibatch of a rollout has the log-probabilities it was sampled with."""
-        dtype = self.model.dtype
-        exact = self.accelerator.mixed_precision == "no" and torch.get_float32_matmul_precision() == "highest"
-        tolerance = RATIO_TOLERANCE.get(dtype, COARSE_RATIO_TOLERANCE) if exact else COARSE_RATIO_TOLERANCE
-        if not mean_abs_log_ratio <= tolerance:
-            raise TrainingError(
-                f"step {self.state.global_step}: on the first minibatch of a rollout the mean |log ratio| is "
-                f"{mean_abs_log_ratio:.2e}, above {tolerance:.0e} for {dtype}; the policy in training is not the "
-                "one that was sampled (dropout, another dtype, or weights changed in between?)"
-            )
+            self.figures.close_minibatch(self._mode, first=first)
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Run one micro-batch forward and backward; after the last of a minibatch, look at the gradients."""
@@ -332,7 +314,7 @@ class PPOTrainer(GRPOTrainer):
         norms = {name: torch.nn.utils.get_total_norm(tensors) for name, tensors in grads.items() if tensors}
         self._require_finite(**{f"{name}_grad_norm": norm for name, norm in norms.items()})
         for name, norm in norms.items():
-            self._log(f"{name}_grad_norm", norm)
+            self.figures.note("train", f"{name}_grad_norm", norm)
 
     # ---- Optimizer, order of prompts ----
 
@@ -386,27 +368,27 @@ class PPOTrainer(GRPOTrainer):
 
     # ---- Figures ----
 
-    def _log(self, name: str, value: float | Tensor) -> None:
-        self._metrics["train" if self.model.training else "eval"][f"ppo/{name}"].append(float(value))
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
 
-    def _log_rollout(self, **per_completion: Tensor) -> None:
-        """Log the mean of every (B,) figure over the completions of all ranks, and the spread of the score."""
-        for name, values in per_completion.items():
-            everywhere = self.accelerator.gather(values)
-            self._log(name, everywhere.mean())
-            if name == "score":
-                self._log("score_std", everywhere.std(correction=0))
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Sample, score and measure the held-out prompts; adds half widths of 95 % intervals as `..._ci95`."""
+        self.figures.held_out.clear()
+        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        return {**metrics, **self.figures.intervals()}
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")
         return summed
 
     def _require_finite(self, **tensors: Tensor) -> None:
-        """Stop every rank when any rank sees a number that is not finite; the last checkpoint stays as it is."""
-        wrong = self._sum_over_ranks(torch.stack([(~torch.isfinite(t)).sum() for t in tensors.values()]))
-        for name, count in zip(tensors, wrong.tolist(), strict=True):
-            if count:
-                raise TrainingError(
-                    f"step {self.state.global_step}: {count} numbers of `{name}` are not finite; the last checkpoint "
-                    "is kept. Lower learning_rate or max_grad_norm, or raise kl_coef, and run the same command again"
-                )
+        require_finite(self.state.global_step, self._sum_over_ranks, **tensors)
+
+
+@contextlib.contextmanager
+def _old_names() -> Iterator[None]:
+    """Silence a renaming in transformers that TRL 1.16 and peft 0.21 have not followed: remove once both do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield

@@ -15,7 +15,7 @@ from tests.ppo.toy import make_config
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("beta", 0.04), ("loss_type", "grpo"), ("scale_rewards", "group"), ("num_generations", 4),
+        ("beta", 0.04), ("loss_type", "grpo"), ("scale_rewards", "batch"), ("num_generations", 4),
         ("importance_sampling_level", "sequence"), ("top_entropy_quantile", 0.2), ("mask_truncated_completions", True),
         ("top_p", 0.9), ("top_k", 50), ("min_p", 0.1), ("repetition_penalty", 1.1), ("use_vllm", True),
         ("sync_ref_model", True), ("generation_kwargs", {"top_k": 1}), ("entropy_coef", 0.01), ("delta", 4.0),
@@ -44,8 +44,8 @@ def test_the_papers_defaults() -> None:
 
 def test_batch_arithmetic(tmp_path: Path) -> None:
     config = make_config(
-        tmp_path, per_device_train_batch_size=4, steps_per_generation=8, gradient_accumulation_steps=2, num_iterations=3,
-        max_steps=24,
+        tmp_path, per_device_train_batch_size=4, steps_per_generation=8, gradient_accumulation_steps=2,
+        num_iterations=3, max_steps=24,
     )  # fmt: skip
     assert (config.minibatches, config.steps_per_rollout) == (4, 12)
     assert config.describe_batches() == (

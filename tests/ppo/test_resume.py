@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,23 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from tests.ppo.toy import Recorder, make_trainer
 
-LORA = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 SETTINGS = {"num_iterations": 2, "critic_learning_rate": 1e-2, "save_strategy": "steps", "save_steps": 12}
+
+
+def lora() -> LoraConfig:
+    return LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
 
 
 def state(trainer: Recorder) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in trainer.model.state_dict().items()}
 
 
-def interrupted(folder: Path, **settings: Any) -> Recorder:
+def interrupted(folder: Path, settings: Callable[[], dict[str, Any]]) -> Recorder:
     """Train rollouts 1-3 with the schedule of 6, as if killed behind the checkpoint; then a new trainer goes on."""
-    first = make_trainer(folder, max_steps=24, **SETTINGS, **settings)
+    first = make_trainer(folder, max_steps=24, **SETTINGS, **settings())
     first.add_callback(StopAt(12))
     first.train()
-    second = make_trainer(folder, max_steps=24, **SETTINGS, **settings)
+    second = make_trainer(folder, max_steps=24, **SETTINGS, **settings())
     torch.manual_seed(99)  # whatever happened in between
     second.train(resume_from_checkpoint=str(folder / "out" / "checkpoint-12"))
     return second
@@ -48,10 +52,13 @@ class StopAt(TrainerCallback):
 @pytest.mark.parametrize("kind", ["full", "lora"])
 def test_resumed_weights_are_bit_identical(tmp_path: Path, kind: str) -> None:
     """24 steps are 6 rollouts of 8 over 32 prompts, so the second half runs over the end of the first epoch."""
-    settings = {"peft_config": LORA} if kind == "lora" else {}
-    unbroken = make_trainer(tmp_path / "a", max_steps=24, **SETTINGS, **settings)
+
+    def settings() -> dict[str, Any]:
+        return {"peft_config": lora()} if kind == "lora" else {}
+
+    unbroken = make_trainer(tmp_path / "a", max_steps=24, **SETTINGS, **settings())
     unbroken.train()
-    resumed = interrupted(tmp_path / "b", **settings)
+    resumed = interrupted(tmp_path / "b", settings)
     assert resumed.state.global_step == 24
     one, other = state(unbroken), state(resumed)
     assert one.keys() == other.keys()
@@ -74,25 +81,27 @@ def test_a_checkpoint_is_two_plain_models(tmp_path: Path) -> None:
 
 
 def test_under_lora_the_reference_is_the_base_and_the_critic_learns(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, peft_config=LORA, max_steps=4, learning_rate=3e-2)
+    trainer = make_trainer(tmp_path, peft_config=lora(), max_steps=4, learning_rate=3e-2)
     head = trainer.critic.head.weight.detach().clone()
     trainer.train()
-    assert trainer.figures["kl_nats"][0] == 0
-    assert trainer.figures["kl_nats"][1] != 0
+    assert trainer.seen["kl_nats"][0] == 0
+    assert trainer.seen["kl_nats"][1] != 0
     assert not torch.equal(head, trainer.critic.head.weight)
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft, here in the test's own hands
 def test_a_policy_with_an_adapter_has_a_frozen_copy_of_it_as_reference(tmp_path: Path) -> None:
     from peft import get_peft_model
 
     from tests.tiny import make_llama
 
     torch.manual_seed(0)
-    adapted = get_peft_model(make_llama(tmp_path / "policy"), LORA)
+    make_llama(tmp_path / "policy")
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tmp_path / "policy"), lora())
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.5)
     trainer = make_trainer(tmp_path, model=adapted, max_steps=4, learning_rate=3e-2)
     trainer.train()
-    assert trainer.figures["kl_nats"][0] == 0
-    assert trainer.figures["kl_nats"][1] != 0
+    assert trainer.seen["kl_nats"][0] == 0
+    assert trainer.seen["kl_nats"][1] != 0

@@ -42,16 +42,19 @@ class Recorder(PPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.rollouts: list[dict[str, Any]] = []
-        self.figures: dict[str, list[float]] = defaultdict(list)
+        self.seen: dict[str, list[float]] = defaultdict(list)
+        note = self.figures.note
+
+        def note_and_keep(mode: str, name: str, value: Any) -> None:
+            note(mode, name, value)
+            self.seen[name].append(float(value))
+
+        self.figures.note = note_and_keep
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         rollout = super()._generate_and_score_completions(inputs)
         self.rollouts.append(dict(rollout))
         return rollout
-
-    def _log(self, name: str, value: Any) -> None:
-        super()._log(name, value)
-        self.figures[name].append(float(value))
 
 
 def make_config(folder: Path, **changes: Any) -> PPOConfig:
