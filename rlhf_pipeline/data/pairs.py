@@ -3,49 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from itertools import combinations
 
-from rlhf_pipeline.records import Ranking, Text
-
-
-@dataclass(frozen=True)
-class Pair:
-    """A prompt with a better and a worse completion; `group` is the index of the ranking both come from."""
-
-    prompt: Text
-    chosen: Text
-    rejected: Text
-    chosen_finished: bool
-    rejected_finished: bool
-    group: int
-
-
-def pairs(rankings: Sequence[Ranking]) -> list[Pair]:
-    """Expand every ranking into its pairs of different rank and different text: at most K (K - 1) / 2."""
-    found = []
-    for group, ranking in enumerate(rankings):
-        for better, worse in ordered_pairs(ranking):
-            texts = ranking.completions[better], ranking.completions[worse]
-            ended = ranking.is_finished(better), ranking.is_finished(worse)
-            found.append(Pair(ranking.prompt, *texts, *ended, group))
-    return found
+from rlhf_pipeline.records import Ranking
 
 
 def ordered_pairs(ranking: Ranking) -> list[tuple[int, int]]:
-    """Give the (better, worse) numbers of the pairs that `pairs` makes of one ranking."""
-    return [pair for pair in _ordered(ranking) if _why_not(ranking, *pair) is None]
+    """Give the (better, worse) numbers of every two completions of different rank and text: at most K (K - 1) / 2."""
+    return [pair for pair in _best_first(ranking) if _why_not(ranking, *pair) is None]
 
 
-def dropped(rankings: Sequence[Ranking]) -> Counter[str]:
-    """Count the pairs that `pairs` leaves out, by reason: "tie" (equal ranks), "same text" (in spite of the ranks)."""
-    reasons = (_why_not(ranking, *pair) for ranking in rankings for pair in _ordered(ranking))
+def dropped(rankings: Iterable[Ranking]) -> Counter[str]:
+    """Count the pairs that `ordered_pairs` leaves out: "tie" (equal ranks), "same text" (in spite of the ranks)."""
+    reasons = (_why_not(ranking, *pair) for ranking in rankings for pair in _best_first(ranking))
     return Counter(reason for reason in reasons if reason)
 
 
-def _ordered(ranking: Ranking) -> Iterator[tuple[int, int]]:
-    """Give every two completions, the better ranked first."""
+def _best_first(ranking: Ranking) -> Iterator[tuple[int, int]]:
     for one, other in combinations(range(len(ranking.completions)), 2):
         yield (one, other) if ranking.ranks[one] <= ranking.ranks[other] else (other, one)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_pipeline.data.pairs import dropped, pairs
+from rlhf_pipeline.data.pairs import dropped, ordered_pairs
 from rlhf_pipeline.data.sources import read
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
@@ -75,7 +75,7 @@ def test_documents_are_alike_as_text_and_as_rows() -> None:
 def test_pairs_of_the_rankings() -> None:
     rankings = read(str(DATA / "rankings.jsonl"), Ranking).records
     assert [len(ranking.completions) for ranking in rankings] == [4, 3, 4, 2, 5, 3, 4, 3]
-    assert len(pairs(rankings)) == 6 + 3 + 5 + 1 + 10 + 3 + 6 + 3
+    assert [len(ordered_pairs(ranking)) for ranking in rankings] == [6, 3, 5, 1, 10, 3, 6, 3]
     assert dropped(rankings) == {"tie": 1}
 
 
