@@ -44,7 +44,9 @@ def choose_split(present: Sequence[str], wanted: str | None, where: str) -> str:
         return present[0]
     chosen = wanted or "train"
     if chosen not in present:
-        names = ", ".join(name or "(none)" for name in present)
+        if present == [""]:
+            raise ConfigError(f"{where}: its files name no splits; leave `#{chosen}` out")
+        names = ", ".join(present)
         raise ConfigError(f"{where}: no split `{chosen}`; choose one of {names}, as in `{where}#{present[0]}`")
     return chosen
 

@@ -130,6 +130,8 @@ def _raw_rows(source: str, split: str | None) -> Iterator[RawRow]:
             return hub.saved_rows(path, split)
         return _folder_rows(path, split)
     if path.exists():
+        if split is not None:
+            raise ConfigError(f"{source}: a file has no splits; leave `#{split}` out")
         return files.rows(path)
     if hub.is_id(source) and files.data_suffix(path) is None:
         return hub.rows(source, split)
@@ -144,5 +146,7 @@ def _folder_rows(folder: Path, split: str | None) -> Iterator[RawRow]:
             by_split.setdefault(hub.split_of(path.name), []).append(path)
     if not by_split:
         raise DataError(f"{folder}: no data files in this folder; expected {', '.join(files.SUFFIXES)} (or with .gz)")
+    if "" in by_split and len(by_split) > 1:
+        raise ConfigError(f"{folder}: {by_split[''][0].name} names no split but other files do; pass one file")
     chosen = hub.choose_split(list(by_split), split, str(folder))
     return (row for path in by_split[chosen] for row in files.rows(path))

@@ -183,5 +183,20 @@ def test_splits_of_a_folder_are_not_mixed(tmp_path: Path) -> None:
         read(f"{tmp_path}#dev", Demonstration)
 
 
+def test_files_without_a_split_are_not_passed_over(tmp_path: Path) -> None:
+    save(tmp_path / "train.jsonl", LINES[0])
+    save(tmp_path / "more.jsonl", LINES[1])
+    with pytest.raises(ConfigError, match=r"more\.jsonl names no split but other files do; pass one file"):
+        read(str(tmp_path), Demonstration)
+
+
+def test_a_split_of_what_has_none(tmp_path: Path) -> None:
+    source = save(tmp_path / "rows.jsonl", *LINES)
+    with pytest.raises(ConfigError, match=r"rows\.jsonl: a file has no splits; leave `#test` out"):
+        read(f"{source}#test", Demonstration)
+    with pytest.raises(ConfigError, match="its files name no splits; leave `#test` out"):
+        read(f"{tmp_path}#test", Demonstration)
+
+
 def test_a_folder_without_data(tmp_path: Path) -> None:
     assert refused(tmp_path).startswith(f"{tmp_path}: no data files in this folder; expected .jsonl")
