@@ -68,8 +68,6 @@ def refuse_decided(settings: Mapping[str, Setting]) -> None:
 def quiet_libraries() -> None:
     """Silence the bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
     transformers.utils.logging.disable_progress_bar()
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed warns that it found nothing else
 
 
 def machine_defaults() -> dict[str, Any]:
@@ -82,6 +80,7 @@ def machine_defaults() -> dict[str, Any]:
         "report_to": "none",
         "save_total_limit": 2,
         "disable_tqdm": True,
+        "logging_nan_inf_filter": False,  # a NaN must show, or nothing can stop on it
         "dataloader_pin_memory": gpu,
     }
     return {**defaults, "ddp_backend": "gloo"} if not gpu and world_size(os.environ) > 1 else defaults

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import errno
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -48,8 +49,8 @@ QUIET = {
     "DATASETS_VERBOSITY": "error",
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
-    "DEEPSPEED_LOG_LEVEL": "error",
 }
+_SAID_ON_EVERY_CPU = "Setting accelerator to CPU"  # DeepSpeed, as soon as anything imports it
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space (`rlhf artifacts gc`) or use another --artifacts folder",
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("DeepSpeed").addFilter(_is_worth_saying)
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -116,6 +118,10 @@ def help_page() -> str:
             "",
         ]
     )
+
+
+def _is_worth_saying(record: logging.LogRecord) -> bool:
+    return _SAID_ON_EVERY_CPU not in record.getMessage()
 
 
 def storage_error(error: BaseException) -> StorageError | None:

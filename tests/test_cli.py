@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -177,3 +178,16 @@ def test_quiet_environment_is_a_default_only(monkeypatch: pytest.MonkeyPatch) ->
     cli.main(["--version"])
     assert os.environ["TRANSFORMERS_VERBOSITY"] == "debug"
     assert os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1"
+
+
+def test_deepspeed_does_not_announce_a_cpu() -> None:
+    cli.main(["--version"])
+    logger = logging.getLogger("DeepSpeed")
+    written = [record for line in ("Setting accelerator to CPU. If", "other") if (record := said(logger, line))]
+    assert [record.getMessage() for record in written] == ["other"]
+
+
+def said(logger: logging.Logger, line: str) -> logging.LogRecord | None:
+    """The record of a warning, unless the logger's filters drop it."""
+    record = logger.makeRecord(logger.name, logging.WARNING, __file__, 0, line, (), None)
+    return record if logger.filter(record) else None
