@@ -9,11 +9,11 @@ Left out: tools, images, and the loss mask of every assistant turn (the last tur
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from rlhf_pipeline.errors import DataError, ModelError
+from rlhf_pipeline.errors import DataError, ModelError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 OnLongRow = Literal["error", "skip", "truncate"]
 
+_MARK = "<the content ends here>"
+
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Text) -> list[int]:
     """Encode a prompt exactly as `trl.GRPOTrainer` does before it generates.
 
     Plain text gets the tokenizer's own special tokens (BOS where it has one); messages go through the chat template
-    with the generation prompt added. Returns P ids.
+    with the generation prompt added. Returns P ids. Raises `ModelError` where the template refuses the messages.
     """
     if isinstance(prompt, str):
         return list(tokenizer(prompt)["input_ids"])
-    return _render(tokenizer, prompt, add_generation_prompt=True)
+    return _ids(tokenizer, _rendered(tokenizer, prompt, add_generation_prompt=True))
 
 
 def encode_completion(
@@ -39,39 +41,47 @@ def encode_completion(
 ) -> list[int]:
     """Encode what follows `encode_prompt(tokenizer, prompt)`: C ids that end with EOS if and only if `finished`.
 
-    Raises `ModelError` where the chat template does not extend the prompt's rendering by the completion.
+    Raises `ModelError` where the chat template refuses the messages, or does not extend the prompt by the completion.
     """
-    prompt_ids = encode_prompt(tokenizer, prompt)
+    plain = isinstance(prompt, str)
     if isinstance(prompt, str):
-        text = _as_text(completion)
-        together = list(tokenizer(prompt + text)["input_ids"])
+        before, text = prompt, _as_text(completion)
     else:
         answer = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else completion
-        text = _rendered_after(tokenizer, prompt, answer)
-        together = _render(tokenizer, [*prompt, *answer], add_generation_prompt=False)
-    if together[: len(prompt_ids)] == prompt_ids:
-        ids = together[len(prompt_ids) :]
-    else:  # the tokenizer merges across the border of prompt and completion
-        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-    return _close(ids, _eos(tokenizer), finished)
+        before = _rendered(tokenizer, prompt, add_generation_prompt=True)
+        text = _rendered_after(tokenizer, before, prompt, answer)
+        text = text if finished else text.removesuffix(_closing(tokenizer, before, prompt, answer))
+    prompt_ids = _ids(tokenizer, before, special=plain)
+    together = _ids(tokenizer, before + text, special=plain)
+    # else the tokenizer merges across the border of prompt and completion
+    extends = together[: len(prompt_ids)] == prompt_ids
+    ids = together[len(prompt_ids) :] if extends else _ids(tokenizer, text)
+    return _close(tokenizer, ids, finished)
 
 
-def _render(
-    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]], *, add_generation_prompt: bool
-) -> list[int]:
-    encoded = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=add_generation_prompt, tokenize=True, return_dict=True
-    )
-    ids: list[int] = encoded["input_ids"]  # type: ignore[call-overload, index, assignment]
-    return ids
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = False) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=special)["input_ids"])
+
+
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]], *, add_generation_prompt: bool
+) -> str:
+    from jinja2 import TemplateError
+
+    try:
+        return str(tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt, tokenize=False))
+    except TemplateError as error:
+        raise ModelError(
+            f"the chat template refuses these messages ({first_line(error)}); change them, or pass another template "
+            "with `--chat_template_path file.jinja`"
+        ) from error
 
 
 def _rendered_after(
-    tokenizer: PreTrainedTokenizerBase, prompt: list[dict[str, str]], answer: list[dict[str, str]]
+    tokenizer: PreTrainedTokenizerBase, before: str, prompt: list[dict[str, str]], answer: list[dict[str, str]]
 ) -> str:
-    """What the chat template writes for the answer, after the prompt with its generation prompt."""
-    before = str(tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False))
-    whole = str(tokenizer.apply_chat_template([*prompt, *answer], add_generation_prompt=False, tokenize=False))
+    """What the chat template writes for the answer, after `before`: the prompt with its generation prompt."""
+    whole = _rendered(tokenizer, [*prompt, *answer], add_generation_prompt=False)
     if not whole.startswith(before):
         raise ModelError(
             "the chat template renders a prompt differently once the answer follows it, so a completion cannot be told "
@@ -80,10 +90,21 @@ def _rendered_after(
     return whole[len(before) :]
 
 
-def _close(ids: list[int], eos: int, finished: bool) -> list[int]:
-    """End `ids` at its last EOS (templates may write a newline after it), then keep, add or take the EOS."""
+def _closing(
+    tokenizer: PreTrainedTokenizerBase, before: str, prompt: list[dict[str, str]], answer: list[dict[str, str]]
+) -> str:
+    """What the chat template writes after the content of the last turn; an answer that was cut off never came to it."""
+    marked = {**answer[-1], "content": answer[-1]["content"] + _MARK}
+    return _rendered_after(tokenizer, before, prompt, [*answer[:-1], marked]).rpartition(_MARK)[2]
+
+
+def _close(tokenizer: PreTrainedTokenizerBase, ids: list[int], finished: bool) -> list[int]:
+    """Take away a closing EOS and the blanks that templates write after it; add EOS if and only if `finished`."""
+    eos = _eos(tokenizer)
     if eos in ids:
-        ids = ids[: len(ids) - ids[::-1].index(eos) - 1]
+        last = len(ids) - ids[::-1].index(eos) - 1
+        if not tokenizer.decode(ids[last + 1 :]).strip():
+            ids = ids[:last]
     return [*ids, eos] if finished else ids
 
 
@@ -115,8 +136,8 @@ def fit(
     """Fit a prompt, whose longest completion has `longest` ids, into `room` ids in all.
 
     Returns the prompt, shortened under "truncate": a dialogue loses its oldest turns, plain text (or the one turn that
-    is left) its first tokens; completions are never cut. Returns a `LongRow` where the row has to be skipped; raises
-    `DataError` naming `where` under "error".
+    is left) its first characters; completions are never cut. Returns a `LongRow` where the row has to be skipped;
+    raises `DataError` naming `where` under "error".
     """
     tokens = len(encode_prompt(tokenizer, prompt)) + longest
     if tokens <= room:
@@ -130,25 +151,25 @@ def fit(
 
 def _shorten(tokenizer: PreTrainedTokenizerBase, prompt: Text, room: int) -> Text | None:
     """The longest shorter form of `prompt` that takes at most `room` ids, or None where there is none."""
-    for candidate in _shorter_forms(tokenizer, prompt, room):
-        if len(encode_prompt(tokenizer, candidate)) <= room:
-            return candidate
-    return None
 
+    def fits(candidate: Text) -> bool:
+        return len(encode_prompt(tokenizer, candidate)) <= room
 
-def _shorter_forms(tokenizer: PreTrainedTokenizerBase, prompt: Text, room: int) -> Iterator[Text]:
     if isinstance(prompt, str):
-        yield from _tails(tokenizer, prompt, room)
-        return
-    head = [prompt[0]] if prompt[0]["role"] == "system" else []
+        return _longest_end(prompt, fits)
+    head = prompt[:1] if prompt[0]["role"] == "system" and len(prompt) > 1 else []
     turns = prompt[len(head) :]
-    yield from (head + turns[i:] for i in range(1, len(turns)) if turns[i]["role"] == "user")
-    last = turns[-1]
-    yield from (head + [{**last, "content": text}] for text in _tails(tokenizer, last["content"], room))
+    for first in range(1, len(turns)):
+        if turns[first]["role"] == "user" and fits(head + turns[first:]):
+            return head + turns[first:]
+    end = _longest_end(turns[-1]["content"], lambda text: fits([*head, {**turns[-1], "content": text}]))
+    return None if end is None else [*head, {**turns[-1], "content": end}]
 
 
-def _tails(tokenizer: PreTrainedTokenizerBase, text: str, room: int) -> Iterator[str]:
-    """Ends of a text, from `room` ids down: special tokens and a template around it take some of the room."""
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    for keep in range(min(room, len(ids)), 0, -1):
-        yield str(tokenizer.decode(ids[-keep:]))
+def _longest_end(text: str, fits: Callable[[str], bool]) -> str | None:
+    """The longest end of `text`, shorter than it, that fits: by bisection, as a longer end takes more tokens."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(text[middle:]) else (middle + 1, high)
+    return text[high:] or None
