@@ -1,4 +1,4 @@
-"""Find the checkpoint that a stage starts from: an artifact, a local folder, or a model on the hub pinned to its commit.
+"""Find the checkpoint that a stage starts from: an artifact, a folder, or a hub model pinned to its commit.
 
 Nothing is loaded here, and nothing guessed: a text that names none of the three is refused with what to type.
 """
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlhf_pipeline.artifacts import Store, folder_id, import_folder
+from rlhf_pipeline.artifacts.manifest import OBJECT_ID
+from rlhf_pipeline.artifacts.store import MAKES
 from rlhf_pipeline.errors import ArtifactError, ModelError, first_line
 
 HUB_PREFIX = "hub:"
@@ -35,19 +37,24 @@ class Checkpoint:
 def find_checkpoint(store: Store, text: str, run: str, revision: str | None = None) -> Checkpoint:
     """Find what `text` names: a role of `run`, an artifact id, a folder, or a hub id (pinned to its commit).
 
-    Raises `ModelError` where it names nothing, or where the hub refuses it.
+    A role wins over a folder of that name; `./sft` is the folder. Raises `ModelError` where `text` names nothing, or
+    where the hub refuses it, and `ArtifactError` where a role or an artifact is missing.
     """
     if text.startswith(HUB_PREFIX):
         name, _, commit = text.removeprefix(HUB_PREFIX).partition("@")
-        return Checkpoint(text, name, commit)
-    if Path(text).is_dir():
+        return Checkpoint(text, name, commit) if commit else _pinned(name, revision)
+    if text not in MAKES and Path(text).is_dir():
         return _folder(store, Path(text))
     try:
         artifact = store.resolve(text, run)
     except ArtifactError:
+        if text.rpartition("/")[2] in MAKES or OBJECT_ID.fullmatch(text):
+            raise
         if text.count("/") == 1 and not text.startswith((".", "/", "~")):
             return _pinned(text, revision)
-        raise
+        raise ModelError(
+            f"{text}: neither a folder, nor an artifact (`rlhf artifacts list` shows them), nor a hub id (owner/name)"
+        ) from None
     return find_checkpoint(store, artifact, run) if artifact.startswith(HUB_PREFIX) else _artifact(store, artifact)
 
 

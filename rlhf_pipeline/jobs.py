@@ -21,17 +21,23 @@ from typing import Any, Literal
 
 from rlhf_pipeline.artifacts import Store, storage_errors
 from rlhf_pipeline.config import Setting, given, help_text, names
+from rlhf_pipeline.derived import file_hash
 from rlhf_pipeline.errors import ArtifactError, ConfigError
+from rlhf_pipeline.launch.processes import world_size
 
 KEY_VERSION = 1
 DONE = "published.json"
 
 NOT_IN_KEY = frozenset({
-    "run", "artifacts", "force", "config", "base", "model", "reward", "data", "data_format", "tokenizer", "report_to", "run_name", "disable_tqdm",
-    "logging_steps", "logging_strategy", "logging_first_step", "log_level", "save_total_limit", "keep_checkpoints",
+    "run", "artifacts", "force", "config", "base", "model", "reward", "data", "data_format", "tokenizer", "report_to",
+    "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "logging_first_step", "log_level",
+    "save_total_limit", "keep_checkpoints", "model_revision",
     "dataloader_num_workers", "dataset_num_proc", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token",
 })  # fmt: skip
 """Settings that do not change the result, and names whose content the key holds by hash instead."""
+
+FILES = ("chat_template_path", "deepspeed", "fsdp_config", "accelerator_config")
+"""Settings that may name a file: the key holds the hash of what is in it."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,11 @@ class StageSettings:
     eval_fraction: float = field(
         default=0.05, metadata={"help": "share of the prompts that is held out of training to evaluate on"}
     )
+
+    def __post_init__(self) -> None:
+        """Refuse a share that is none."""
+        if not 0 <= self.eval_fraction < 1:
+            raise ConfigError(f"`eval_fraction` must be at least 0 and below 1, not {self.eval_fraction}")
 
 
 def is_main_process() -> bool:
@@ -83,13 +94,15 @@ class Job:
         self.force, self.keep_checkpoints = settings.force, settings.keep_checkpoints
         self.parents, self.data = dict(parents), dict(data)
         own = {name: value for name, value in asdict(settings).items() if name not in NOT_IN_KEY}
-        self.inputs = {
+        self.inputs: dict[str, Any] = {
             "version": KEY_VERSION,
             "stage": stage,
-            "settings": {**own, **given(asked, without=NOT_IN_KEY | names(type(settings)))},
+            "settings": {**own, **_by_content(given(asked, without=NOT_IN_KEY | names(type(settings))))},
             "parents": self.parents,
             "data": self.data,
         }
+        if world_size(os.environ) > 1:  # the same settings then mean larger batches
+            self.inputs["settings"]["processes"] = world_size(os.environ)
         self.key = hashlib.sha256(json.dumps(self.inputs, sort_keys=True, default=str).encode()).hexdigest()
         self.started = time.monotonic()
 
@@ -103,10 +116,11 @@ class Job:
         """Where the trainer keeps its checkpoints."""
         return self.directory / "checkpoints"
 
-    def answered(self, *roles: str) -> bool:
+    def answered(self, *roles: str, also_refs: Mapping[str, str] | None = None) -> bool:
         """Whether objects for all `roles` were published under this key before; if so, point the run at them.
 
-        Otherwise says which fields differ from what the run's ref holds now. Always False with `force`.
+        `also_refs` move with them, as in `publish`. Otherwise says which fields differ from what the run's ref holds
+        now. Always False with `force`.
         """
         if self.force:
             return False
@@ -114,10 +128,11 @@ class Job:
         if not set(roles) <= set(found):
             self._explain(roles[0])
             return False
-        refs = {role: found[role] for role in roles}
-        if is_main_process() and any(self.store.ref(self.run, role) != object_id for role, object_id in refs.items()):
+        answers = {role: found[role] for role in roles}
+        refs = {role: name for role, name in {**(also_refs or {}), **answers}.items() if self.store.has(name)}
+        if is_main_process() and any(self.store.ref(self.run, role) != name for role, name in refs.items()):
             self.store.set_refs(self.run, refs)
-        say(f"{self.stage}: already answered by {', '.join(refs.values())} (the same inputs; FORCE=1 trains again)")
+        say(f"{self.stage}: already answered by {', '.join(answers.values())} (the same inputs; FORCE=1 trains again)")
         return True
 
     def _explain(self, role: str) -> None:
@@ -155,10 +170,15 @@ class Job:
             (self.directory / f"{name}.jsonl").write_text(text, encoding="utf-8")
             say(f"{self.stage}: {len(rows)} rows set aside in {self.directory / name}.jsonl")
 
-    def need_space(self, parameters: int, checkpoints_kept: int) -> None:
-        """Raise `StorageError` unless the checkpoints (weights and two Adam moments, fp32) and one object will fit."""
-        needed = parameters * 4 * (3 * (checkpoints_kept + 1) + 1)
-        self.store.require_space(needed, f"{self.stage} of a model with {parameters / 1e6:.1f} M parameters")
+    def need_space(self, parameters: int, checkpoints: int) -> None:
+        """Raise `StorageError` unless `checkpoints` at a time and one object will fit.
+
+        `parameters` are those that are trained. A checkpoint holds them and two Adam moments, an object the weights,
+        4 bytes each; checkpoints of an earlier attempt make room as they are replaced.
+        """
+        there = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
+        needed = 4 * parameters * (3 * checkpoints + 1) - min(there, 12 * parameters * checkpoints)
+        self.store.require_space(needed, f"{self.stage} of {parameters / 1e6:.1f} M trained parameters")
 
     def publish(
         self,
@@ -221,6 +241,12 @@ def need_ref(store: Store, run: str, role: str, command: str) -> str:
     if object_id is None:
         raise ArtifactError(f"run `{run}` has no {role} yet; type `{command}` first (RUN={run})")
     return object_id
+
+
+def _by_content(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """`asked` with the hash of what is in a file in place of its path."""
+    files = {name: asked[name] for name in FILES if isinstance(asked.get(name), str) and Path(asked[name]).is_file()}
+    return {**asked, **{name: file_hash(Path(path)) for name, path in files.items()}}
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -15,7 +15,7 @@ from rlhf_pipeline.data.pairs import ordered_pairs
 from rlhf_pipeline.data.sources import Rows
 from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.encoding import LongRow, OnLongRow, encode_completion, encode_prompt, fit
-from rlhf_pipeline.errors import DataError
+from rlhf_pipeline.errors import DataError, ModelError
 from rlhf_pipeline.jobs import Job, say
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking
 
@@ -45,14 +45,18 @@ def prepare(
 ) -> Prepared[R]:
     """Split `rows` by prompt and encode each record, which may give several examples or a row that is too long.
 
-    `encode` takes a record and its place. Raises `DataError` where nothing is left to train on.
+    `encode` takes a record and its place. Raises `DataError` where nothing is left to train on or to hold out, and
+    `ModelError` naming the place of a row that the chat template refuses.
     """
     places = {id(record): rows.where(index) for index, record in enumerate(rows.records)}
-    train, held_out = by_prompt(rows.records, eval_fraction, seed)
+    try:
+        train, held_out = by_prompt(rows.records, eval_fraction, seed)
+    except DataError as error:
+        raise DataError(f"{rows.where(0)}: {error}; add rows, or pass `--eval_fraction 0`") from error
     prepared: Prepared[R] = Prepared([], [], [], [])
     for records, examples in ((train, prepared.train), (held_out, prepared.held_out)):
         for record in tqdm(records, desc="encoding", unit="row", delay=2, leave=False, disable=None):
-            encoded = encode(record, places[id(record)])
+            encoded = _encoded(encode, record, places[id(record)])
             if isinstance(encoded, LongRow):
                 prepared.long.append(encoded)
                 continue
@@ -63,11 +67,23 @@ def prepare(
     return prepared
 
 
+def _encoded(encode: Callable[[R, str], list[Example] | LongRow], record: R, where: str) -> list[Example] | LongRow:
+    try:
+        return encode(record, where)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from error
+
+
 def _need_rows(prepared: Prepared[R], rows: Rows[R]) -> None:
-    if not prepared.train:
+    if not prepared.train and prepared.long:
         raise DataError(
             f"{rows.where(0)} and what follows: no row is left to train on "
             f"({len(prepared.long)} too long); raise the length limit, or pass `--on_long_row truncate`"
+        )
+    if not prepared.train:
+        raise DataError(
+            f"{rows.where(0)} and what follows: no row prefers one completion to another; pass rankings whose ranks "
+            "do not all tie"
         )
 
 

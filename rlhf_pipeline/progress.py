@@ -23,6 +23,8 @@ from rlhf_pipeline.jobs import Job, is_main_process, say
 
 COMPLETE = "complete"
 METRICS = "metrics.jsonl"
+MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss", "train_loss")
+"""Figures that end the run where they are not: the last two also catch what happens between two logs."""
 
 
 class JobCallback(TrainerCallback):
@@ -63,7 +65,8 @@ class JobCallback(TrainerCallback):
         numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
         if is_main_process():
             with (self.job.directory / METRICS).open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": state.global_step, **numbers}, default=str) + "\n")
+                line = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+                file.write(json.dumps({"step": state.global_step, **line}) + "\n")
             self._print(state, numbers)
         self._stop_on_nan(state, numbers)
 
@@ -77,7 +80,7 @@ class JobCallback(TrainerCallback):
             sys.stdout.flush()
 
     def _stop_on_nan(self, state: TrainerState, numbers: dict[str, float]) -> None:
-        bad = [name for name in ("loss", "grad_norm") if not math.isfinite(numbers.get(name, 0.0))]
+        bad = [name for name in MUST_BE_FINITE if not math.isfinite(numbers.get(name, 0.0))]
         if bad:
             raise TrainingError(
                 f"{self.job.stage}: {bad[0]} is {numbers[bad[0]]} at step {state.global_step}; nothing was published "
@@ -104,7 +107,11 @@ def watch(trainer: Trainer, job: Job, shown: Sequence[str]) -> None:
 
 
 def train(trainer: Trainer, job: Job) -> None:
-    """Train, going on from the job's last complete checkpoint where there is one."""
+    """Train, going on from the job's last complete checkpoint where there is one.
+
+    All processes look for it once rank 0 has prepared the job's folder, so they go on from the same one.
+    """
+    trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         say(f"{job.stage}: going on from {checkpoint}")
@@ -122,8 +129,9 @@ def last_checkpoint(folder: Path) -> Path | None:
 
 
 def _forget_after(file: Path, step: int) -> None:
+    """Keep the lines of the steps that were taken, without one that was cut off; a start from step 0 keeps none."""
     if file.is_file():
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").splitlines() if step else []
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         file.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
+from transformers.trainer_utils import SaveStrategy
 
 from rlhf_pipeline.arguments import resolved
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint
@@ -40,9 +42,12 @@ def train_and_publish(
     `counts` tell what became of the rows; they are kept in the manifest's metrics. Every rank calls this.
     """
     watch(trainer, job, shown)
+    parameters = trained_parameters(trainer)
+    job.need_space(parameters, checkpoints_at_once(trainer))
     train(trainer, job)
     metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
     say(f"{job.stage}: {summary(metrics)}")
+    job.need_space(parameters, 0)
     with job.store.staging() as staged:
         save(trainer, staged, start)
         if is_main_process():
@@ -50,6 +55,19 @@ def train_and_publish(
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({role or job.stage: staged}, config=config, metrics=numbers, also_refs=also_refs)
     trainer.accelerator.wait_for_everyone()
+
+
+def trained_parameters(trainer: Trainer) -> int:
+    """Count the weights that training changes: those of the adapter only, under LoRA."""
+    model: torch.nn.Module = trainer.model
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def checkpoints_at_once(trainer: Trainer) -> int:
+    """Checkpoints that lie on the disk together: the ones that are kept, and the one being written."""
+    if trainer.args.save_strategy == SaveStrategy.NO:
+        return 0
+    return (trainer.args.save_total_limit or 1) + 1
 
 
 def save(trainer: Trainer, folder: Path, start: Checkpoint) -> None:

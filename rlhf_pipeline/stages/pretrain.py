@@ -107,7 +107,6 @@ def run(
             start = start.kept_in(job.store)
             model = load_causal(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
         match_embeddings(model, tokenizer)
-        job.need_space(model.num_parameters(), arguments.save_total_limit or 1)
         trainer = SFTTrainer(
             model=model,
             args=arguments,

@@ -87,7 +87,6 @@ def run(
         set_seed(arguments.seed)
         model = load_classifier(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
         match_embeddings(model, tokenizer)
-        job.need_space(model.num_parameters(), arguments.save_total_limit or 1)
         trainer = RewardTrainer(
             model=model,
             args=arguments,

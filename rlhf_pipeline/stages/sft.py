@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint, find_checkpoint
+from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.errors import ConfigError
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
     base = find_checkpoint(store, settings.base, settings.run, hub_revision(asked))
     refuse_other_base(store, settings.run, base)
     job = Job("sft", store, settings, asked, {"base": base.parent}, {"demonstrations": rows.fingerprint})
-    if not job.answered("sft"):
+    if not job.answered("sft", also_refs={"base": base.parent}):
         run(job, settings, asked, rows, base)
     return 0
 
@@ -87,7 +87,6 @@ def run(
         start = base.kept_in(job.store)
         model = load_causal(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
         match_embeddings(model, tokenizer)
-        job.need_space(model.num_parameters(), arguments.save_total_limit or 1)
         trainer = SFTTrainer(
             model=model,
             args=arguments,
@@ -103,7 +102,7 @@ def run(
             start,
             shown=SHOWN,
             counts=report(job, rows, prepared),
-            also_refs={} if start.parent.startswith(HUB_PREFIX) else {"base": start.parent},
+            also_refs={"base": start.parent},
         )
 
 
