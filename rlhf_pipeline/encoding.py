@@ -103,7 +103,7 @@ def _close(tokenizer: PreTrainedTokenizerBase, ids: list[int], finished: bool) -
     eos = _eos(tokenizer)
     if eos in ids:
         last = len(ids) - ids[::-1].index(eos) - 1
-        if not tokenizer.decode(ids[last + 1 :]).strip():
+        if not str(tokenizer.decode(ids[last + 1 :])).strip():
             ids = ids[:last]
     return [*ids, eos] if finished else ids
 

@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import Trainer
@@ -59,7 +59,7 @@ def train_and_publish(
 
 def trained_parameters(trainer: Trainer) -> int:
     """Count the weights that training changes: those of the adapter only, under LoRA."""
-    model: torch.nn.Module = trainer.model
+    model = cast(torch.nn.Module, trainer.model)
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
