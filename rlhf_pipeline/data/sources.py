@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from rlhf_pipeline.data import files, formats, hub
 from rlhf_pipeline.data.files import RawRow
-from rlhf_pipeline.errors import ConfigError, DataError
+from rlhf_pipeline.errors import ConfigError, DataError, StorageError
 from rlhf_pipeline.records import Record, fingerprint
 
 R = TypeVar("R", bound=Record)
@@ -75,11 +75,9 @@ def read(
     if on_bad_row not in ("error", "skip"):
         raise ConfigError(f"--on_bad_row: `{on_bad_row}` is not a choice; expected error or skip")
     form = formats.named(data_format)
-    if split is None and not Path(source).exists():
-        source, _, split = source.partition("#")
     rows = Rows[R]([], [], [], {})
     dropped: Counter[str] = Counter()
-    for raw in _raw_rows(source, split or None):
+    for raw in _raw_rows(source, split):
         try:
             value = _decoded(raw)
             form = form or formats.recognise(value)
@@ -124,6 +122,17 @@ def _refuse_nothing(rows: Rows[R], source: str) -> None:
 
 
 def _raw_rows(source: str, split: str | None) -> Iterator[RawRow]:
+    """Find the source. Raises DataError where it is nowhere, StorageError where a folder is closed to us."""
+    try:
+        if split is None and not Path(source).expanduser().exists():
+            source, _, named = source.partition("#")
+            split = named or None
+        return _found(source, split)
+    except PermissionError as error:
+        raise StorageError(f"{source}: cannot be read ({error.strerror}); check that you may read it") from None
+
+
+def _found(source: str, split: str | None) -> Iterator[RawRow]:
     path = Path(source).expanduser()
     if path.is_dir():
         if hub.is_saved(path):

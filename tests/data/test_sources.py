@@ -149,6 +149,15 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         read(source, Demonstration)
 
 
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", closed)
+    with pytest.raises(StorageError, match=r"cannot be read \(Permission denied\); check that you may"):
+        read(str(tmp_path), Demonstration)
+
+
 def test_unknown_format_and_policy_name_the_nearest(tmp_path: Path) -> None:
     source = save(tmp_path / "rows.jsonl", *LINES)
     with pytest.raises(ConfigError, match="--data_format: `oast` is not a format; did you mean `oasst`"):
