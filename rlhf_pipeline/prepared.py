@@ -5,7 +5,7 @@ Every row that was read is trained on, held out, or set aside with its reason; `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -87,7 +87,9 @@ def _need_rows(prepared: Prepared[R], rows: Rows[R]) -> None:
         )
 
 
-def report(job: Job, rows: Rows[R], prepared: Prepared[R]) -> dict[str, int]:
+def report(
+    job: Job, rows: Rows[R], prepared: Prepared[R], pairs_left_out: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """Set the unused rows aside in the job's folder, say what became of all, and return the counts."""
     job.set_aside("bad_rows", [bad.to_dict() for bad in rows.bad])
     job.set_aside("long_rows", [asdict(row) for row in prepared.long])
@@ -99,6 +101,7 @@ def report(job: Job, rows: Rows[R], prepared: Prepared[R]) -> dict[str, int]:
         "held_out_examples": len(prepared.held_out),
     }
     counts |= {f"rows_dropped_{_slug(reason)}": count for reason, count in rows.dropped.items()}
+    counts |= {f"pairs_left_out_{_slug(reason)}": count for reason, count in (pairs_left_out or {}).items()}
     say(f"{job.stage}: " + "  ".join(f"{name} {count}" for name, count in counts.items() if count))
     return counts
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
+from rlhf_pipeline.data.pairs import dropped
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, need_data
 from rlhf_pipeline.records import Ranking
@@ -82,11 +83,12 @@ def run(
     encode = ranking_encoder(tokenizer, arguments.max_length, settings.on_long_row)
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
 
+    set_seed(arguments.seed)
+    model = load_classifier(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
+    match_embeddings(model, tokenizer)
+
     with job.working():
         start = start.kept_in(job.store)
-        set_seed(arguments.seed)
-        model = load_classifier(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
-        match_embeddings(model, tokenizer)
         trainer = RewardTrainer(
             model=model,
             args=arguments,
@@ -95,5 +97,5 @@ def run(
             processing_class=tokenizer,
             peft_config=get_peft_config(model_config),
         )
-        counts = report(job, rows, prepared)
+        counts = report(job, rows, prepared, dropped(rows.records))
         train_and_publish(trainer, job, model_config, start, shown=SHOWN, counts=counts)
