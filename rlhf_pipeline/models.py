@@ -72,11 +72,22 @@ def check_causal(config: PretrainedConfig, name: str) -> None:
 
 
 def check_classifier(config: PretrainedConfig, name: str) -> None:
-    """Raise `ModelError` unless transformers has a sequence-classification class for this architecture."""
+    """Raise `ModelError` unless the checkpoint can give one score per sequence.
+
+    That is a sequence classifier with one label, or a causal language model whose architecture transformers has a
+    sequence-classification class for.
+    """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
             f"{name}: transformers has no sequence-classification class for `{config.model_type}`, so it cannot become "
             "a reward model; start from another checkpoint with `--model` (the policy may keep this architecture)"
+        )
+    if not _is_classifier(config):
+        check_causal(config, name)
+    elif config.num_labels != 1:
+        raise ModelError(
+            f"{name}: gives {config.num_labels} labels, and a reward is one number; "
+            "name a sequence classifier with num_labels = 1"
         )
 
 
@@ -116,15 +127,9 @@ def load_classifier(
         return _with_adapter(load_classifier(store, adapted, **options), checkpoint, trainable)
     config = load_config(checkpoint, bool(options.get("trust_remote_code")))
     check_classifier(config, checkpoint.location)
-    fresh = not _is_classifier(config)
-    if not fresh and config.num_labels != 1:
-        raise ModelError(
-            f"{checkpoint.location}: gives {config.num_labels} labels, and a reward is one number; "
-            "name a sequence classifier with num_labels = 1"
-        )
     with suppress_seqcls_warning():
         model = _load(AutoModelForSequenceClassification, checkpoint, {**options, "num_labels": 1})
-    if fresh:
+    if not _is_classifier(config):
         _reset_head(model)
     return model
 
@@ -162,7 +167,12 @@ def _load(auto_class: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> P
 def adapter_base_name(folder: str) -> str | None:
     """The name of the base that an adapter folder adapts (an artifact id, or a hub id), or None for a full model."""
     path = Path(folder) / ADAPTER_CONFIG
-    return str(json.loads(path.read_text())["base_model_name_or_path"]) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path}: names no base model; save the adapter again with peft's `save_pretrained`") from error
 
 
 def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:

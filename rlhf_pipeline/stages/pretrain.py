@@ -99,14 +99,15 @@ def run(
     arguments.max_length = room(config, arguments.max_length)
     prepared = prepare(rows, document_encoder(tokenizer), eval_fraction=settings.eval_fraction, seed=arguments.seed)
 
+    set_seed(arguments.seed)
+    if start is None:
+        model = AutoModelForCausalLM.from_config(config)
+    else:
+        model = load_causal(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
+    match_embeddings(model, tokenizer)
+
     with job.working():
-        set_seed(arguments.seed)
-        if start is None:
-            model = AutoModelForCausalLM.from_config(config)
-        else:
-            start = start.kept_in(job.store)
-            model = load_causal(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
-        match_embeddings(model, tokenizer)
+        start = start and start.kept_in(job.store)
         trainer = SFTTrainer(
             model=model,
             args=arguments,

@@ -53,6 +53,7 @@ def run(
 ) -> None:
     """Train on `rows` from `base`, and publish; nothing is written before every input has been checked."""
     from datasets import Dataset
+    from transformers import set_seed
     from trl import SFTConfig, SFTTrainer, get_peft_config
 
     from rlhf_pipeline.arguments import trainer_arguments
@@ -83,10 +84,12 @@ def run(
     )
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
 
+    set_seed(arguments.seed)
+    model = load_causal(job.store, base, **loading_options(model_config, arguments.trust_remote_code))
+    match_embeddings(model, tokenizer)
+
     with job.working():
         start = base.kept_in(job.store)
-        model = load_causal(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
-        match_embeddings(model, tokenizer)
         trainer = SFTTrainer(
             model=model,
             args=arguments,
