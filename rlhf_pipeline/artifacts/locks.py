@@ -156,7 +156,7 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         folder = parent / secrets.token_hex(8)
         lock = folder.with_suffix(".lock")
         descriptor = _open_locked(lock, fcntl.LOCK_EX)
-        if lock.exists():  # else another process took it for stale before it was locked
+        if _is_at(descriptor, lock):  # else another process took it for stale before it was locked
             break
         _close(descriptor)
     try:
@@ -166,6 +166,14 @@ def scratch_folder(parent: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
         lock.unlink(missing_ok=True)
         _close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def stale_folders(parent: Path) -> list[Path]:

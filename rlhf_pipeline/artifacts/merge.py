@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,9 @@ def _load_merged(store: Store, adapter: Path) -> PreTrainedModel:
         base = _load_merged(store, Path(location))
     else:
         base = _load_base(adapter, location, revision)
-    merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
+    with warnings.catch_warnings():  # remove once peft (0.21 here) follows the renaming in transformers
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        merged: PreTrainedModel = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload()
     return merged
 
 
@@ -98,12 +101,15 @@ def _load_base(adapter: Path, location: str, revision: str | None) -> PreTrained
 
 
 def _copy_tokenizer(store: Store, adapter: Path, staged: Path) -> None:
-    """Copy the tokenizer of the adapter; where it has none, that of its base."""
-    from transformers import AutoTokenizer
-
+    """Copy the tokenizer of the adapter; where it has none, that of what it adapts."""
     if (adapter / "tokenizer_config.json").is_file():
         for path in (path for pattern in TOKENIZER_FILES for path in adapter.glob(pattern)):
             shutil.copyfile(path, staged / path.name)
         return
     location, revision = _base_location(store, adapter)
-    AutoTokenizer.from_pretrained(location, revision=revision).save_pretrained(staged)
+    if Path(location).is_dir():
+        _copy_tokenizer(store, Path(location), staged)
+    else:
+        from transformers import AutoTokenizer
+
+        AutoTokenizer.from_pretrained(location, revision=revision).save_pretrained(staged)

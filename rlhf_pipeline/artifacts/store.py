@@ -111,9 +111,11 @@ class Store:
         """
         if OBJECT_ID.fullmatch(text):
             return self.path(text).name
+        if text.startswith(("/", ".", "~")) or text.count("/") > 1:
+            raise ArtifactError(f"`{text}` is neither a folder nor an artifact of {self.root}; check the path")
         named_run, _, role = text.rpartition("/")
         run = named_run or run
-        roles = self._refs.of(run) if run and "/" not in run else {}
+        roles = self._refs.of(run) if run else {}
         if role in roles:
             return self._existing(run, role, roles[role])
         if not named_run and _PREFIX.fullmatch(role) and role not in MAKES:

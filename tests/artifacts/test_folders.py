@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
-from rlhf_pipeline.artifacts import Store, folder_id, import_folder
+from rlhf_pipeline.artifacts import Store, folder_fingerprint, folder_id, import_folder
 from rlhf_pipeline.artifacts.verify import verify
 from rlhf_pipeline.errors import ArtifactError
 
@@ -51,6 +52,14 @@ def test_folder_id_is_the_id_it_will_have(store: Store, folder: Path) -> None:
     name = folder_id(folder)
     assert not store.root.exists()
     assert import_folder(store, folder) == name
+
+
+def test_folder_fingerprint_is_of_names_and_content(folder: Path, tmp_path: Path) -> None:
+    before = folder_fingerprint(folder)
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", before)
+    assert folder_fingerprint(folder.rename(tmp_path / "elsewhere")) == before
+    (tmp_path / "elsewhere/LICENSE").rename(tmp_path / "elsewhere/NOTICE")
+    assert folder_fingerprint(tmp_path / "elsewhere") != before
 
 
 def test_other_weights_give_another_id(folder: Path) -> None:

@@ -120,10 +120,11 @@ def test_a_dead_process_leaves_a_stale_folder_that_the_next_removes(store: Store
     assert list(store.tmp.iterdir()) == []
 
 
+@pytest.mark.parametrize("recreated", [False, True])
 def test_a_lock_taken_for_stale_before_it_was_locked_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recreated: bool
 ) -> None:
-    """Another process removes the first lock file in the instant between its creation and its locking."""
+    """Other processes remove (and make again) the first lock file in the instant between its creation and locking."""
     open_locked, opened = locks._open_locked, []
 
     def lose_the_first(path: Path, operation: int) -> int:
@@ -131,6 +132,8 @@ def test_a_lock_taken_for_stale_before_it_was_locked_is_replaced(
         opened.append(path)
         if len(opened) == 1:
             path.unlink()
+            if recreated:
+                path.touch()
         return descriptor
 
     monkeypatch.setattr(locks, "_open_locked", lose_the_first)
