@@ -95,7 +95,7 @@ rm reward: install
 
 ppo: install
 	$(call stage,ppo,$(RUN),$(call RECIPE_FOR,ppo) $(if $(MODEL),--model '$(MODEL)') \
-		$(if $(REWARD),--reward '$(REWARD)') $(call DATA_FOR,$(PPO_DATA)))
+		$(if $(REWARD),--reward $(REWARD)) $(call DATA_FOR,$(PPO_DATA)))
 
 eval: install
 	$(BIN)/rlhf eval $(call COMMON,$(RUN)) $(ARGS)
@@ -116,6 +116,14 @@ demo: install
 	$(call demo_stage,reward) --data $(FEEDBACK)/rankings.jsonl
 	$(call demo_stage,ppo) --data $(WORLD)/ppo-prompts.jsonl
 	$(BIN)/rlhf eval --config recipes/demo/eval.yaml $(call COMMON,$(DEMO))
+
+# The same PPO from the same models in a run of its own, with nothing changed but the KL penalty.
+FREE = $(DEMO)-kl0
+
+demo-overoptimise: demo
+	$(BIN)/rlhf ppo --config recipes/demo/ppo.yaml $(call COMMON,$(FREE)) --seed $(DEMO_SEED) --kl_coef 0 \
+		--model $(DEMO)/sft --reward $(DEMO)/reward recipes/demo/judge.py:judge --data $(WORLD)/ppo-prompts.jsonl
+	$(BIN)/rlhf eval --frontier $(DEMO) $(FREE) --run '$(FREE)' --artifacts '$(ARTIFACTS)'
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 

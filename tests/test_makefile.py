@@ -50,7 +50,7 @@ def test_a_stage_is_one_command() -> None:
     ]
     assert typed("rm", "RM_DATA=r", "MODEL=m") == typed("reward", "RM_DATA=r", "MODEL=m")
     assert typed("ppo", "REWARD=r", "RUN=x", "SEED=3", "FORCE=1", "ARGS=--kl_coef 0.1", "PPO_DATA=p") == [
-        f"{BIN}/rlhf ppo --reward 'r' --data 'p' --run 'x' --artifacts 'artifacts' --force --seed 3 --kl_coef 0.1"
+        f"{BIN}/rlhf ppo --reward r --data 'p' --run 'x' --artifacts 'artifacts' --force --seed 3 --kl_coef 0.1"
     ]
     assert typed("ppo", "RECIPE=tldr-1b")[0].startswith(f"{BIN}/rlhf ppo --config recipes/tldr-1b/ppo.yaml --run")
 
@@ -107,6 +107,14 @@ def test_the_demo_shows_every_command_and_names_its_run_by_the_seed() -> None:
     assert all("'demo-seed1'" in command for command in typed("demo", "SEED=1")[1:])
     assert all("'mine'" in command for command in typed("demo", "RUN=mine")[1:])
     assert all("--seed 1" in command for command in typed("demo", "SEED=1")[:-1])
+
+
+def test_overoptimise_changes_only_the_penalty() -> None:
+    *demo, ppo, plot = typed("demo-overoptimise", "SEED=1")
+    assert demo == typed("demo", "SEED=1")
+    assert "--run 'demo-seed1-kl0'" in ppo
+    assert "--kl_coef 0 --model demo-seed1/sft --reward demo-seed1/reward recipes/demo/judge.py:judge" in ppo
+    assert plot.startswith(f"{BIN}/rlhf eval --frontier demo-seed1 demo-seed1-kl0")
 
 
 def test_help_is_the_default() -> None:
