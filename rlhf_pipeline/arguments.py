@@ -68,6 +68,8 @@ def refuse_decided(settings: Mapping[str, Setting]) -> None:
 def quiet_libraries() -> None:
     """Silence the bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
     transformers.utils.logging.disable_progress_bar()
+    # transformers renamed it, peft 0.21 still asks under the old name: remove once peft does not
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
 
 def machine_defaults() -> dict[str, Any]:

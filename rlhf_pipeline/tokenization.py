@@ -89,7 +89,10 @@ def _need_pad(tokenizer: PreTrainedTokenizerBase, may_grow: bool) -> None:
             "the tokenizer has no pad token apart from EOS, and LoRA leaves the embeddings as they are; "
             "pass a base with a pad token, or train all weights with `--use_peft false`"
         )
-    tokenizer.pad_token = spare[0] if spare else PAD_TOKEN
+    if spare:
+        tokenizer.pad_token = spare[0]
+    else:
+        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
 
 
 def match_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
