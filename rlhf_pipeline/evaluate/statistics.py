@@ -98,7 +98,7 @@ def _per_cluster(values: Floats, labels: list[Hashable]) -> tuple[Floats, Floats
     """Sums and sizes of the clusters, both (G,), in order of first appearance."""
     index = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     places = [index[label] for label in labels]
-    return np.bincount(places, weights=values), np.bincount(places).astype(np.float64)
+    return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
 
 
 def _expanded_percentiles(sums: Floats, sizes: Floats, seed: int, draws: int) -> tuple[float, float]:
