@@ -16,7 +16,7 @@ LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
     ("data", "launch", "ppo"),
-    ("models", "bases", "tokenization", "encoding", "generation", "scoring", "arguments", "derived"),
+    ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("jobs", "prepared", "progress", "training", "ppo.trainer"),
     ("stages", "evaluate", "feedback"),
     ("cli", "__main__"),

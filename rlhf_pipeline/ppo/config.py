@@ -7,13 +7,14 @@ gradient_accumulation_steps micro-batches of it; num_iterations are the PPO epoc
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
 from trl.trainer.grpo_config import GRPOConfig
 
+from rlhf_pipeline.config import Setting
 from rlhf_pipeline.errors import ConfigError
 
 REFERENCE_BETA = 1.0
@@ -46,6 +47,7 @@ FIXED: dict[str, tuple[Any, str]] = {
     "min_p": (None, _SAMPLING),
     "repetition_penalty": (1.0, _SAMPLING),
     "generation_kwargs": (None, _SAMPLING),
+    "chat_template_kwargs": (None, "every stage renders prompts alike; change the tokenizer's chat template instead"),
     "neftune_noise_alpha": (None, "noise in the embeddings keeps the first ratio from being 1"),
     "disable_dropout": (True, "dropout keeps the first ratio from being 1"),
     "sync_ref_model": (False, _REFERENCE),
@@ -179,13 +181,12 @@ def fixed_settings() -> dict[str, str]:
     return {**reasons, **{name: reason for name, (_, reason) in FIXED.items() if name in names}}
 
 
-def refuse_fixed(given: Collection[str]) -> str | None:
-    """Return why the first setting of `given` that PPO fixes cannot be set, or None."""
+def refuse_fixed(asked: Mapping[str, Setting]) -> None:
+    """Raise ConfigError, with place and reason, for the first setting of `asked` that PPO does not leave open."""
     reasons = fixed_settings()
-    for name in given:
+    for name, setting in asked.items():
         if name in reasons:
-            return f"`{name}` cannot be set in PPO: {reasons[name]}"
-    return None
+            raise ConfigError(f"{setting.where}: `{name}` cannot be set in PPO: {reasons[name]}")
 
 
 def _nearest(value: float, multiple: int) -> int:

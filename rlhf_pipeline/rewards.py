@@ -1,0 +1,134 @@
+"""What a policy is rewarded by: a reward artifact, any sequence classifier with one label, or a Python function.
+
+A reward is named by one text: a role, artifact id, folder or hub id, or `file.py:function`, `package.module:function`.
+Finding it loads no model, and no torch. A function is called as `function(prompts, completions, completion_ids=..., finished=...,
+facts=...)`, all lists with one entry a completion, and returns one float each.
+
+Left out: the weighted sum (TRL's `reward_weights`), normalisation, ensembles.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint, find_checkpoint
+from rlhf_pipeline.derived import file_hash
+from rlhf_pipeline.errors import ConfigError, ModelError, first_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from rlhf_pipeline.scoring import RewardModel
+
+RewardFunction = Callable[..., list[float]]
+_FUNCTION = re.compile(r"(?P<home>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True)
+class Reward:
+    """One reward, found but not loaded: a checkpoint, or a Python function with the hash of its file."""
+
+    name: str
+    checkpoint: Checkpoint | None = None
+    function: RewardFunction | None = None
+    fingerprint: str = ""
+
+
+def find_reward(store: Store, text: str, run: str) -> Reward:
+    """Find what `text` names; raises `ConfigError` for a function that is not there, `ModelError` for a model."""
+    match = _FUNCTION.fullmatch(text)
+    if match is not None and not text.startswith(HUB_PREFIX):
+        module = _module(match["home"], text)
+        function = getattr(module, match["name"], None)
+        if not callable(function):
+            raise ConfigError(f"reward: {match['home']} has no function `{match['name']}`; define it, or name another")
+        return Reward(match["name"], function=function, fingerprint=file_hash(Path(str(module.__file__))))
+    checkpoint = find_checkpoint(store, text, run)
+    return Reward(checkpoint.parent, checkpoint)
+
+
+def _module(home: str, text: str) -> ModuleType:
+    if not home.endswith(".py"):
+        try:
+            return importlib.import_module(home)
+        except ImportError as error:
+            raise ConfigError(
+                f"reward: {text}: {first_line(error)}; name a file (`rewards.py:function`), or put the package on "
+                "PYTHONPATH"
+            ) from error
+    if not Path(home).is_file():
+        raise ConfigError(f"reward: {text}: there is no file {home}; check the path")
+    spec = importlib.util.spec_from_file_location(f"reward_{Path(home).stem}", home)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"reward: {home} cannot be imported; name a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load_reward_model(store: Store, checkpoint: Checkpoint, device: Any, **options: Any) -> RewardModel:
+    """Load a frozen reward model onto `device`; raises `ModelError` where its tokenizer cannot pad."""
+    from rlhf_pipeline.models import load_classifier, load_tokenizer
+    from rlhf_pipeline.scoring import RewardModel
+    from rlhf_pipeline.tokenization import PLAIN_TEMPLATE
+
+    model = load_classifier(store, checkpoint, **options).eval().requires_grad_(False)
+    tokenizer = load_tokenizer(checkpoint, bool(options.get("trust_remote_code")))
+    if tokenizer.pad_token_id is None:
+        raise ModelError(
+            f"{checkpoint.location}: its tokenizer has no pad token, so completions of unequal length cannot be scored "
+            "together; set `pad_token` in its tokenizer_config.json"
+        )
+    tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # where the pooled token is looked for
+    return RewardModel(model.to(device), tokenizer, checkpoint.parent)
+
+
+def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: Collection[int]) -> RewardFunction:
+    """Make a reward function of a reward model: on the ids as sampled where it has the policy's `tokenizer`.
+
+    With a tokenizer of its own it gets the text, encoded by its rules. EOS if and only if a token of `stops` ended the
+    completion.
+    """
+    from rlhf_pipeline.scoring import same_tokenizer
+
+    shared = same_tokenizer(model.tokenizer, tokenizer)
+
+    def reward(
+        prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **_: Any
+    ) -> list[float]:
+        scores = model.score(prompts, completions, _finished(completion_ids, stops), completion_ids if shared else None)
+        return [float(score) for score in scores]
+
+    reward.__name__ = model.name
+    return reward
+
+
+def function_reward(reward: Reward, stops: Collection[int]) -> RewardFunction:
+    """Make a reward function of a user's: facts as objects, and whether each completion ended by itself."""
+    function = reward.function
+    if function is None:
+        raise ValueError(f"{reward.name} is no function")
+
+    def call(
+        prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **columns: Any
+    ) -> list[float]:
+        facts = [json.loads(text) for text in columns["facts"]]
+        finished = _finished(completion_ids, stops)
+        return function(prompts, completions, completion_ids=completion_ids, finished=finished, facts=facts)
+
+    call.__name__ = reward.name
+    return call
+
+
+def _finished(completion_ids: Sequence[list[int]], stops: Collection[int]) -> list[bool]:
+    return [bool(ids) and ids[-1] in stops for ids in completion_ids]
