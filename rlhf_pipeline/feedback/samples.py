@@ -49,7 +49,7 @@ def read_samples(path: Path) -> list[Samples]:
 
 
 def _records(path: Path) -> Iterator[Samples]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").removesuffix("\n").split("\n"), start=1):
         where = f"{path}:{number}"
         try:
             row = json.loads(line)
