@@ -22,7 +22,7 @@ from typing import Any, Literal
 from rlhf_pipeline.artifacts import Store, storage_errors
 from rlhf_pipeline.config import Setting, given, help_text, names
 from rlhf_pipeline.derived import file_hash
-from rlhf_pipeline.errors import ArtifactError, ConfigError
+from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.launch.processes import world_size
 
 KEY_VERSION = 1
@@ -233,14 +233,6 @@ def need_data(data: str, stage: str, what: str) -> None:
 def hub_revision(asked: Mapping[str, Setting]) -> str | None:
     """The hub revision that was asked for, if any."""
     return str(asked["model_revision"].value) if "model_revision" in asked else None
-
-
-def need_ref(store: Store, run: str, role: str, command: str) -> str:
-    """The id that a run's ref holds; raises `ArtifactError` naming the command that makes it."""
-    object_id = store.ref(run, role)
-    if object_id is None:
-        raise ArtifactError(f"run `{run}` has no {role} yet; type `{command}` first (RUN={run})")
-    return object_id
 
 
 def _by_content(asked: Mapping[str, Any]) -> dict[str, Any]:
