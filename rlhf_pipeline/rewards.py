@@ -1,8 +1,8 @@
 """What a policy is rewarded by: a reward artifact, any sequence classifier with one label, or a Python function.
 
 A reward is named by one text: a role, artifact id, folder or hub id, or `file.py:function`, `package.module:function`.
-Finding it loads no model, and no torch. A function is called as `function(prompts, completions, completion_ids=..., finished=...,
-facts=...)`, all lists with one entry a completion, and returns one float each.
+Finding it loads no model, and no torch. A function is called by keyword, as `function(prompts=, completions=,
+completion_ids=, finished=, facts=)`, all lists with one entry a completion, and returns one float each.
 
 Left out: the weighted sum (TRL's `reward_weights`), normalisation, ensembles.
 """
@@ -124,7 +124,9 @@ def function_reward(reward: Reward, stops: Collection[int]) -> RewardFunction:
     ) -> list[float]:
         facts = [json.loads(text) for text in columns["facts"]]
         finished = _finished(completion_ids, stops)
-        return function(prompts, completions, completion_ids=completion_ids, finished=finished, facts=facts)
+        return function(
+            prompts=prompts, completions=completions, completion_ids=completion_ids, finished=finished, facts=facts
+        )
 
     call.__name__ = reward.name
     return call
