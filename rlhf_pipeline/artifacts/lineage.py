@@ -75,18 +75,19 @@ def draw(store: Store, name: str, picture: Path) -> None:
     arrows = edges(store, name)
     places = _places(name, arrows)
     columns = 1 + max(-x for x, _ in places.values())
-    rows = 1 + max(abs(y) for _, y in places.values())
-    figure = Figure(figsize=(1 + 2.8 * columns, 1 + 1.2 * rows))
+    bottom, top = min(y for _, y in places.values()) - 1, max(y for _, y in places.values()) + 1
+    figure = Figure(figsize=(1 + 2.8 * columns, top - bottom))
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(-columns + 0.4, 0.6)
-    axes.set_ylim(-rows, rows)
+    axes.set_ylim(bottom, top)
     for child, role, parent in arrows:
         axes.annotate(
             "", xy=places[child], xytext=places[parent], arrowprops={"arrowstyle": "->", "shrinkA": 40, "shrinkB": 40}
         )
         (x0, y0), (x1, y1) = places[parent], places[child]
-        axes.text((x0 + x1) / 2, (y0 + y1) / 2, role, ha="center", va="bottom", fontsize=8, color="0.35")
+        paper = {"boxstyle": "round,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+        axes.text((x0 + x1) / 2, (y0 + y1) / 2, role, ha="center", va="center", fontsize=8, color="0.35", bbox=paper)
     for node, (x, y) in places.items():
         box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "0.3"}
         axes.text(x, y, _wrapped(node), ha="center", va="center", fontsize=8, family="monospace", bbox=box)
@@ -95,12 +96,17 @@ def draw(store: Store, name: str, picture: Path) -> None:
 
 
 def _wrapped(node: str) -> str:
-    kind, _, rest = node.partition("-")
-    return node.replace("@", "\n@") if HUB_PIN.fullmatch(node) else f"{kind}\n{rest}"
+    if HUB_PIN.fullmatch(node):
+        name, _, commit = node.partition("@")
+        return f"{name}\n@{commit[:12]}"
+    return node.replace("-", "\n")
 
 
 def _places(name: str, arrows: list[tuple[str, str, str]]) -> dict[str, tuple[float, float]]:
-    """Return x and y of every node: x is minus the longest way to `name`, y spreads a column around 0."""
+    """Return x and y of every node: x is minus the longest way to `name`, y spreads a column around 0.
+
+    Every second column is raised, so that an arrow over two columns does not run through the box between.
+    """
     depth = {name: 0}
     for _ in arrows:  # the longest way is never longer than the number of edges
         for child, _, parent in arrows:
@@ -110,7 +116,7 @@ def _places(name: str, arrows: list[tuple[str, str, str]]) -> dict[str, tuple[fl
     for node, column in depth.items():
         columns.setdefault(column, []).append(node)
     return {
-        node: (-float(column), 1.2 * (position - (len(nodes) - 1) / 2))
+        node: (-float(column), 1.2 * (position - (len(nodes) - 1) / 2) + 0.7 * (column % 2))
         for column, nodes in columns.items()
         for position, node in enumerate(nodes)
     }

@@ -16,7 +16,7 @@ from rlhf_pipeline.artifacts.describe import ADAPTER_CONFIG, adapter_base
 from rlhf_pipeline.artifacts.folders import TOKENIZER_FILES
 from rlhf_pipeline.artifacts.manifest import OBJECT_ID, digest
 from rlhf_pipeline.artifacts.store import Store
-from rlhf_pipeline.errors import ArtifactError
+from rlhf_pipeline.errors import ArtifactError, ModelError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -94,9 +94,15 @@ def _load_base(adapter: Path, location: str, revision: str | None) -> PreTrained
     options: dict[str, Any] = {"num_labels": 1} if task == "SEQ_CLS" else {}
     if (adapter / "config.json").is_file():
         options = {"config": AutoConfig.from_pretrained(adapter)}
-    model: PreTrainedModel = classes[task].from_pretrained(
-        location, revision=revision, dtype="auto", use_safetensors=True, **options
-    )
+    try:
+        model: PreTrainedModel = classes[task].from_pretrained(
+            location, revision=revision, dtype="auto", use_safetensors=True, **options
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{location}: the base of {adapter} cannot be loaded ({first_line(error)}); "
+            "go online once where it is a hub model, and type the same command again"
+        ) from error
     return model
 
 

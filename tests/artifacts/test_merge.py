@@ -16,7 +16,7 @@ from rlhf_pipeline.artifacts import merge as merge_module
 from rlhf_pipeline.artifacts.collect import with_ancestors
 from rlhf_pipeline.artifacts.merge import merge
 from rlhf_pipeline.artifacts.verify import verify
-from rlhf_pipeline.errors import ArtifactError
+from rlhf_pipeline.errors import ArtifactError, ModelError
 from tests.artifacts.conftest import Publish
 from tests.tiny import make_llama, make_tokenizer
 
@@ -127,6 +127,18 @@ def test_another_task_is_refused(store: Store, base: str) -> None:
         name = store.publish(staged, kind="sft", parents={"base": base}, input_key="k", config={}, data={}, metrics={})
     with pytest.raises(ArtifactError, match="task_type 'TOKEN_CLS'; merge knows CAUSAL_LM and SEQ_CLS"):
         merge(store, name, "default", "x")
+
+
+def test_a_base_that_cannot_be_loaded_is_named(
+    store: Store, base: str, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise OSError("We couldn't connect to the hub.\nCheckout the documentation.")
+
+    adapter = train(causal(store, base), base, "sft", "CAUSAL_LM")
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    with pytest.raises(ModelError, match=r"cannot be loaded \(We couldn't connect to the hub.\); go online once"):
+        merge(store, adapter, "default", "x")
 
 
 @pytest.mark.parametrize(
