@@ -85,11 +85,6 @@ def content_id(kind: str, files: Mapping[str, FileEntry], parents: Mapping[str, 
     return f"{kind}-{digest([kind, listing, dict(parents), input_key])[:12]}"
 
 
-def input_key(stage: str, config: Mapping[str, Any], parents: Mapping[str, str], data: Mapping[str, str]) -> str:
-    """Return the hash of everything that decides what `stage` makes."""
-    return digest([stage, portable(dict(config)), dict(parents), dict(data)])
-
-
 def portable(value: Any) -> Any:
     """Return `value` as plain JSON that says the same on any machine.
 

@@ -134,13 +134,5 @@ def test_help_loads_nothing_heavy() -> None:
 def test_what_the_package_exports() -> None:
     from rlhf_pipeline import artifacts
 
-    assert artifacts.__all__ == [
-        "Manifest",
-        "Store",
-        "folder_fingerprint",
-        "folder_id",
-        "import_folder",
-        "input_key",
-        "storage_errors",
-    ]
+    assert artifacts.__all__ == ["Manifest", "Store", "folder_fingerprint", "folder_id", "import_folder"]
     assert set(artifacts.__all__) <= vars(artifacts).keys()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlhf_pipeline.artifacts.manifest import FileEntry, Manifest, content_id, input_key, portable, read_manifest
+from rlhf_pipeline.artifacts.manifest import FileEntry, Manifest, content_id, portable, read_manifest
 from rlhf_pipeline.errors import ArtifactError
 
 FILES = {"config.json": FileEntry(2, "ab" * 32)}
@@ -69,19 +69,6 @@ def test_the_id_depends_on_all_that_it_stands_for(
 def test_the_id_does_not_depend_on_order() -> None:
     one, two = FileEntry(1, "01"), FileEntry(2, "02")
     assert content_id("sft", {"a": one, "b": two}, {}, "k") == content_id("sft", {"b": two, "a": one}, {}, "k")
-
-
-def test_input_key_separates_its_parts() -> None:
-    key = input_key("sft", {"lr": 1e-5}, {"base": "b"}, {"rows": "f"})
-    assert key == input_key("sft", {"lr": 0.00001}, {"base": "b"}, {"rows": "f"})
-    others = [
-        input_key("ppo", {"lr": 1e-5}, {"base": "b"}, {"rows": "f"}),
-        input_key("sft", {"lr": 2e-5}, {"base": "b"}, {"rows": "f"}),
-        input_key("sft", {"lr": 1e-5}, {"base": "c"}, {"rows": "f"}),
-        input_key("sft", {"lr": 1e-5}, {"base": "b"}, {"rows": "g"}),
-    ]
-    assert key not in others
-    assert len(set(others)) == 4
 
 
 class Colour(enum.Enum):
