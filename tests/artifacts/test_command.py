@@ -134,5 +134,12 @@ def test_help_loads_nothing_heavy() -> None:
 def test_what_the_package_exports() -> None:
     from rlhf_pipeline import artifacts
 
-    assert artifacts.__all__ == ["Manifest", "Store", "folder_fingerprint", "folder_id", "import_folder"]
+    assert artifacts.__all__ == [
+        "Manifest",
+        "Store",
+        "folder_fingerprint",
+        "folder_id",
+        "import_folder",
+        "storage_errors",
+    ]
     assert set(artifacts.__all__) <= vars(artifacts).keys()
