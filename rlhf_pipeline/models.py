@@ -186,4 +186,6 @@ def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
 def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool) -> PreTrainedModel:
     from peft import PeftModel
 
-    return cast(PreTrainedModel, PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable))
+    adapted = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
+    adapted.active_peft_config.base_model_name_or_path = base.name_or_path  # saving looks there, an id it asks the hub
+    return cast(PreTrainedModel, adapted)

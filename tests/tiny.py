@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     LlamaForSequenceClassification,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
 )
 
@@ -20,11 +24,19 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "llama": {"intermediate_size": 32, "num_key_value_heads": 2, "max_position_embeddings": 128},
+    "gpt2": {"n_positions": 128},
+    "gpt_neox": {"intermediate_size": 32, "max_position_embeddings": 128},
+    "qwen3": {"intermediate_size": 32, "num_key_value_heads": 1, "head_dim": 8, "max_position_embeddings": 128},
+}
+"""Model type -> what its config needs besides two layers of width 16 with two heads."""
 
-def make_tokenizer(**special: Any) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of 258 ids: <pad> 0, <eos> 1, then the bytes. `special` overrides pad_token, eos_token..."""
+
+def make_tokenizer(first: Sequence[str] = ("<pad>", "<eos>"), **special: Any) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer: the tokens `first`, then the 256 bytes. `special` overrides pad_token, eos_token..."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<eos>", *alphabet])}
+    vocabulary = {token: i for i, token in enumerate([*first, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -53,6 +65,21 @@ def make_llama(folder: Path | None = None, *, seed: int = 0, **changes: Any) -> 
     """A random causal language model; saved with its tokenizer where a folder is given."""
     torch.manual_seed(seed)
     return _saved(LlamaForCausalLM(llama_config(**changes)).eval(), folder)
+
+
+def make_causal(
+    architecture: str, folder: Path, *, tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """A random causal language model of one of `ARCHITECTURES`, saved with its tokenizer, whose special ids it has."""
+    tokenizer = tokenizer or make_tokenizer()
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
+    size = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model(architecture, **size, **special, **ARCHITECTURES[architecture])
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model
 
 
 def make_classifier(folder: Path | None = None, *, seed: int = 0, **changes: Any) -> LlamaForSequenceClassification:

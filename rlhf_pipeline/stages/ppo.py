@@ -111,7 +111,8 @@ def run(
     arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, job.checkpoints, {})
     if "per_device_eval_batch_size" not in asked:
         arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
-    config = load_config(start, arguments.trust_remote_code)
+    refuse_second_adapter(start, model_config.use_peft)
+    config = load_config(adapted_base(job.store, start), arguments.trust_remote_code)
     check_causal(config, start.location)
     tokenizer = load_tokenizer(start, arguments.trust_remote_code)
     make_fit(tokenizer, may_grow=False)
@@ -267,6 +268,17 @@ def held_out_line(metrics: Mapping[str, float]) -> str:
         if value is not None
     ]
     return "held out: " + ("  ".join(parts) or "nothing")
+
+
+def refuse_second_adapter(start: Checkpoint, use_peft: bool) -> None:
+    """Raise `ConfigError` where a fresh adapter is asked for on top of one: PPO goes on with that one."""
+    from rlhf_pipeline.models import adapter_base_name
+
+    if use_peft and adapter_base_name(start.location) is not None:
+        raise ConfigError(
+            f"use_peft: {start.parent} is a LoRA adapter, and PPO goes on with it; leave use_peft out, or type "
+            f"`rlhf artifacts merge {start.parent}` and pass the id it prints with `--model`"
+        )
 
 
 def adapted_base(store: Store, start: Checkpoint) -> Checkpoint:
