@@ -60,12 +60,13 @@ def _ordered(ranks: Sequence[int], texts: Sequence[str]) -> list[tuple[int, int]
 
 
 def probe_pairs(world: World, prompts: Sequence[Prompt], seed: int) -> list[ProbePair]:
-    """The right answer to each prompt beside one with each flaw."""
+    """The right answer to each prompt beside one with each flaw, where the flaw shows."""
     draw = Random(f"probes/{seed}")
     return [
         (prompt, flaw, right, flawed)
         for prompt in prompts
         for flaw, (right, flawed) in probes(world, draw, Question(str(prompt.prompt), prompt.facts)).items()
+        if right != flawed
     ]
 
 
