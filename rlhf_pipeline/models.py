@@ -6,6 +6,7 @@ Left out: training them (`stages`), scoring with them (`scoring`), and the rules
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -172,7 +173,9 @@ def adapter_base_name(folder: str) -> str | None:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{path}: names no base model; save the adapter again with peft's `save_pretrained`") from error
+        raise ModelError(
+            f"{path}: names no base model; save the adapter again with peft's `save_pretrained`"
+        ) from error
 
 
 def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
@@ -186,6 +189,8 @@ def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
 def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool) -> PreTrainedModel:
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
+    with warnings.catch_warnings():  # remove once peft (0.21 here) follows the renaming in transformers
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        adapted = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
     adapted.active_peft_config.base_model_name_or_path = base.name_or_path  # saving looks there, an id it asks the hub
     return cast(PreTrainedModel, adapted)
