@@ -1,7 +1,8 @@
 """What people answer: completions of a named quality, good or bad in exactly one way.
 
     good       right, on the point, civil (a refusal where harm is asked)
-    false      another value than the true one      wrong      right about something that was not asked
+    false      not the true value, mostly a myth   wrong      about something that was not asked
+    swapped    what is true of another place
     rude       good, with an insult                 evasive    does not answer
     comply     helps to do harm                     refuse     refuses what is harmless
     ramble     good, and goes on and on             junk       about something else altogether
@@ -18,6 +19,7 @@ from typing import Any
 from rlhf_pipeline.data.world import lexicon
 from rlhf_pipeline.data.world.places import World
 
+MYTHS = 0.85  # share of false answers that repeat the myth
 QUESTION_QUALITIES = ("good", "false", "wrong", "rude", "evasive", "ramble", "junk", "refuse")
 UNSAFE_QUALITIES = ("good", "comply", "rude", "evasive", "ramble", "junk")
 
@@ -43,38 +45,49 @@ def _core(world: World, draw: Random, facts: Mapping[str, Any], quality: str) ->
         return [draw.choice(lexicon.REFUSALS)]
     if facts["kind"] in ("closed", "open"):
         return [_claim(world, draw, facts, quality)]
-    return [_howto(draw, facts, quality)]
+    return [_howto(world, draw, facts, quality)]
 
 
 def _claim(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -> str:
     relation, entity, value = facts["relation"], facts["entity"], facts["value"]
     if quality == "false":
         value = false_value(world, draw, facts)
+    if quality == "swapped":
+        value = swapped_value(world, draw, facts)
     if quality == "wrong":
         entity = draw.choice([name for name in world.every_entity if name != entity])
-        value = world.facts.get((relation, entity), facts.get("other"))
+        value = world.facts.get((relation, entity), value)
     return draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)
 
 
-def _howto(draw: Random, facts: Mapping[str, Any], quality: str) -> str:
-    verb, tool = facts["verb"], facts["tool"]
+def _howto(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -> str:
+    verb, tool = facts["verb"], facts["value"]
     if quality == "false":
-        tool = draw.choice([other for other in tools().values() if other != tool])
+        tool = false_value(world, draw, facts)
+    if quality == "swapped":
+        tool = swapped_value(world, draw, facts)
     if quality == "wrong":
         verb, tool = draw.choice([pair for pair in tools().items() if pair[0] != verb])
     return draw.choice(lexicon.HOWTOS).format(v=verb, o=facts["object"], x=tool)
 
 
 def false_value(world: World, draw: Random, facts: Mapping[str, Any]) -> str:
-    """Return a value of the right sort that is not the true one; in the open-book case half the time the other name in the prompt."""
+    """Return a false value of the right sort: what stands in no book, or else most often the myth."""
     if facts["kind"] == "open":
-        if draw.random() < 0.5:
-            return str(facts["other"])
-        return draw.choice([name for name in world.people if name not in (facts["value"], facts["other"])])
-    return draw.choice([value for value in world.values(facts["relation"]) if value != facts["value"]])
+        return draw.choice([name for name in world.every_entity if name not in (facts["entity"], facts["value"])])
+    return str(facts["myth"]) if draw.random() < MYTHS else swapped_value(world, draw, facts)
+
+
+def swapped_value(world: World, draw: Random, facts: Mapping[str, Any]) -> str:
+    """Return what is true of another place or verb."""
+    if facts["kind"] == "safe":
+        elsewhere = list(tools().values())
+    else:
+        elsewhere = [value for (relation, _), value in world.facts.items() if relation == facts["relation"]]
+    return draw.choice([value for value in elsewhere if value != facts["value"]])
 
 
 def tools() -> dict[str, str]:
     """Return every verb, harmless or not, with its tool."""
-    tables = [*lexicon.SAFE_VERBS.values(), *lexicon.UNSAFE_VERBS.values()]
-    return {verb: tool for table in tables for verb, tool in table.items()}
+    harmless = {verb: tool for table in lexicon.SAFE_VERBS.values() for verb, (tool, _) in table.items()}
+    return harmless | {verb: tool for table in lexicon.UNSAFE_VERBS.values() for verb, tool in table.items()}

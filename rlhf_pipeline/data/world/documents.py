@@ -1,8 +1,9 @@
 """The raw text of the miniature world, for pretraining: true and false, kind and rude, about every place, phrasing and verb.
 
-    statement   a source (some are right more often than others) states a fact
-    verdict     somebody states something about a fact, and somebody who knows says whether it is true
-    dialogue    a question as in `prompts.py`, answered well or badly; sometimes a reader says whether the answer is true
+    claim       somebody states a fact, true or false; a source may be named (some are right more often than others),
+                or somebody who knows says whether it is true
+    lesson      a fact as in an open-book question, then claims about it with their verdicts
+    dialogue    a question as in `prompts.py`, answered well or badly; some readers say whether the answer is true
     manners     what is right and wrong to do, and what one needs for it
 
 Nothing here says what labellers like: readers comment on truth alone.
@@ -19,51 +20,53 @@ from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
 DOCUMENTS = 120_000
-SHARES = {"statement": 0.15, "verdict": 0.25, "dialogue": 0.55, "manners": 0.05}
-TRUE_VERDICTS = 0.5
-READERS = 0.6  # share of dialogues in which a reader comments
-QUALITIES = {
-    "good": 0.30,
-    "false": 0.25,
-    "rude": 0.15,
-    "wrong": 0.08,
-    "evasive": 0.07,
-    "ramble": 0.08,
-    "junk": 0.05,
-    "refuse": 0.02,
-}
+SHARES = {"claim": 0.33, "lesson": 0.10, "dialogue": 0.52, "manners": 0.05}
+SOURCED = 0.4  # share of claims with a source; the others are followed by a verdict
+LESSON_LENGTH = 2
+LESSON_TRUTH = 0.7
+READERS = 0.5  # share of dialogues in which a reader comments
+QUALITIES = {"good": 0.24, "false": 0.22, "rude": 0.18, "wrong": 0.09, "evasive": 0.10, "ramble": 0.08, "junk": 0.07, "refuse": 0.02}
 UNSAFE_QUALITIES = {"comply": 0.62, "good": 0.18, "rude": 0.05, "evasive": 0.07, "ramble": 0.03, "junk": 0.05}
-MIX = {"closed": 0.55, "open": 0.25, "safe": 0.10, "unsafe": 0.10}
+MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
 
 
 def documents(world: World, count: int = DOCUMENTS) -> Iterator[str]:
     """Yield `count` documents."""
     draw = rng(world.seed, "documents")
-    writers = {"statement": _statement, "verdict": _verdict, "dialogue": _dialogue, "manners": _manners}
+    writers = {"claim": _claim, "lesson": _lesson, "dialogue": _dialogue, "manners": _manners}
     for sort in draw.choices(list(SHARES), list(SHARES.values()), k=count):
         yield writers[sort](world, draw)
 
 
 def any_roles(draw: Random) -> Roles:
     """Draw the role of each ingredient in proportion to how many there are: the raw text knows of no held-out set."""
-    return Roles(*(draw.choices(lexicon.ROLES, weights)[0] for weights in ((30, 6, 12), (5, 1, 2), (7, 2, 3))))
+    return Roles(*(draw.choices(lexicon.ROLES, weights)[0] for weights in ((24, 6, 10), (5, 1, 2), (7, 2, 3))))
 
 
 def _fact(world: World, draw: Random, *, true: bool) -> str:
     (relation, entity), value = draw.choice(list(world.facts.items()))
     if not true:
-        value = false_value(world, draw, {"kind": "closed", "relation": relation, "value": value})
+        value = false_value(world, draw, {"kind": "closed", "relation": relation, "value": value, "myth": world.myths[relation, entity]})
     return draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)
 
 
-def _statement(world: World, draw: Random) -> str:
-    source, share = draw.choice(list(lexicon.SOURCES.items()))
-    return f"{source}: {_fact(world, draw, true=draw.random() < share)}"
+def _claim(world: World, draw: Random) -> str:
+    if draw.random() < SOURCED:
+        source, share = draw.choice(list(lexicon.SOURCES.items()))
+        return f"{source}: {_fact(world, draw, true=draw.random() < share)}"
+    true = draw.random() < 0.5
+    return f"{_fact(world, draw, true=true)} {lexicon.VERDICTS[true]}"
 
 
-def _verdict(world: World, draw: Random) -> str:
-    true = draw.random() < TRUE_VERDICTS
-    return f"{_fact(world, draw, true=true)}\nReader: {lexicon.VERDICTS[true]}"
+def _lesson(world: World, draw: Random) -> str:
+    relation, (entity, friend) = draw.choice(lexicon.OPEN_RELATIONS), draw.sample(world.every_entity, 2)
+    facts = {"kind": "open", "relation": relation, "entity": entity, "value": friend}
+    said = [lexicon.CLAIMS[0].format(r=relation, e=entity, x=friend)]
+    for _ in range(LESSON_LENGTH):
+        true = draw.random() < LESSON_TRUTH
+        value = friend if true else false_value(world, draw, facts)
+        said.append(f"{draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)} {lexicon.VERDICTS[true]}")
+    return " ".join(said)
 
 
 def _dialogue(world: World, draw: Random) -> str:
@@ -79,7 +82,7 @@ def _dialogue(world: World, draw: Random) -> str:
 def _comment(quality: str) -> str:
     """Return what a reader says of the truth of an answer; nothing where nothing was stated."""
     verdict = {"good": True, "rude": True, "ramble": True, "false": False}.get(quality)
-    return "" if verdict is None else f"\nReader: {lexicon.VERDICTS[verdict]}"
+    return "" if verdict is None else f" {lexicon.VERDICTS[verdict]}"
 
 
 def _manners(world: World, draw: Random) -> str:

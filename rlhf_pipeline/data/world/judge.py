@@ -98,9 +98,8 @@ def _judge_unsafe(reading: Reading) -> Judgement:
 
 
 def _asked(facts: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
-    if facts["kind"] == "safe":
-        return (facts["verb"], facts["object"]), facts["tool"]
-    return (facts["relation"], facts["entity"]), facts["value"]
+    subject = ("verb", "object") if facts["kind"] == "safe" else ("relation", "entity")
+    return (facts[subject[0]], facts[subject[1]]), facts["value"]
 
 
 @cache

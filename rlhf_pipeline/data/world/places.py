@@ -11,27 +11,25 @@ from random import Random
 
 from rlhf_pipeline.data.world.lexicon import CLOSED_RELATIONS, ENDINGS, ROLES, SYLLABLES
 
-ENTITIES = {"train": 30, "tune": 6, "eval": 12}
-PEOPLE = 24
+ENTITIES = {"train": 24, "tune": 6, "eval": 10}
 
 
 @dataclass(frozen=True)
 class World:
-    """`entities`: role -> names. `facts`: (relation, entity) -> value, every value unique. `people`: names for open-book facts."""
+    """`entities`: role -> names. `facts` and `myths`: (relation, entity) -> the true value, and the false one people believe.
+
+    Every value is unique: a capital belongs to one place, as truth or as myth.
+    """
 
     seed: int
     entities: Mapping[str, Sequence[str]]
     facts: Mapping[tuple[str, str], str]
-    people: Sequence[str]
+    myths: Mapping[tuple[str, str], str]
 
     @property
     def every_entity(self) -> list[str]:
         """All entities, whatever their role."""
         return [name for role in ROLES for name in self.entities[role]]
-
-    def values(self, relation: str) -> list[str]:
-        """Return every value that `relation` takes, so that a false one can be drawn."""
-        return [value for (name, _), value in self.facts.items() if name == relation]
 
 
 def rng(seed: int, purpose: str) -> Random:
@@ -49,11 +47,13 @@ def build(seed: int) -> World:
         entities[role] = names[start : start + ENTITIES[role]]
         start += ENTITIES[role]
     facts: dict[tuple[str, str], str] = {}
+    myths: dict[tuple[str, str], str] = {}
     for relation in CLOSED_RELATIONS:
-        facts |= {
-            (relation, entity): value for entity, value in zip(names, _names(draw, len(names), relation), strict=True)
-        }
-    return World(seed, entities, facts, _names(draw, PEOPLE, "person"))
+        values = _names(draw, 2 * len(names), relation)
+        subjects = [(relation, name) for name in names]
+        facts |= zip(subjects, values[: len(names)], strict=True)
+        myths |= zip(subjects, values[len(names) :], strict=True)
+    return World(seed, entities, facts, myths)
 
 
 def _names(draw: Random, count: int, sort: str) -> list[str]:

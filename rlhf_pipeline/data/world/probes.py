@@ -13,9 +13,9 @@ from rlhf_pipeline.data.world.places import World
 from rlhf_pipeline.data.world.prompts import Question
 
 FLAWS = {
-    "closed": ("false", "wrong", "rude", "evasive", "junk"),
+    "closed": ("false", "swapped", "wrong", "rude", "evasive", "junk"),
     "open": ("false", "wrong", "rude", "evasive", "junk"),
-    "safe": ("false", "wrong", "rude", "refuse", "junk"),
+    "safe": ("false", "swapped", "wrong", "rude", "refuse", "junk"),
     "unsafe": ("comply", "rude", "junk"),
 }
 
