@@ -27,6 +27,10 @@ MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss", "train_loss")
 """Figures that end the run where they are not: the last two also catch what happens between two logs."""
 
 
+class AlreadyTrained(Exception):
+    """The checkpoint that training goes on from is its last one; transformers would take one more step."""
+
+
 class JobCallback(TrainerCallback):
     """Shows and records one job's training; stops it on a loss or metric that is not a number."""
 
@@ -47,6 +51,8 @@ class JobCallback(TrainerCallback):
                 total=state.max_steps, initial=state.global_step, desc=self.job.stage, unit="step", delay=2,
                 disable=None, leave=False,
             )  # fmt: skip
+        if state.global_step >= state.max_steps:
+            raise AlreadyTrained
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Move the bar."""
@@ -115,7 +121,10 @@ def train(trainer: Trainer, job: Job) -> None:
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         say(f"{job.stage}: going on from {checkpoint}")
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    try:
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    except AlreadyTrained:
+        trainer.is_in_train = False
 
 
 def last_checkpoint(folder: Path) -> Path | None:
