@@ -55,6 +55,7 @@ _SAID_ON_EVERY_CPU = "Setting accelerator to CPU"  # DeepSpeed, as soon as anyth
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space (`rlhf artifacts gc`) or use another --artifacts folder",
     errno.EDQUOT: "the disk quota is used up; free some space (`rlhf artifacts gc`) or use another --artifacts folder",
+    errno.EFBIG: "the file is larger than the limit; raise it (`ulimit -f`) or use another --artifacts folder",
     errno.EROFS: "the folder is read-only; use another --artifacts folder",
     errno.EACCES: "permission denied; change its permissions or use another --artifacts folder",
 }

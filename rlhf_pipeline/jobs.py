@@ -149,7 +149,8 @@ class Job:
     def working(self) -> Iterator[Job]:
         """Hold the run's lock for this stage while it works in `directory`; afterwards checkpoints are gone.
 
-        Raises `ArtifactError` while another process works on the same stage of the same run.
+        Raises `ArtifactError` while another process works on the same stage of the same run, and `StorageError` where
+        the disk refuses what the stage writes.
         """
         kept = set(self.store.ids())  # a user's folder is copied in later, under this lock
         reads = [parent for parent in self.parents.values() if parent in kept]
@@ -161,7 +162,8 @@ class Job:
                     shutil.rmtree(self.directory)
                 with storage_errors(f"{self.directory}: cannot create"):
                     self.directory.mkdir(parents=True, exist_ok=True)
-            yield self
+            with storage_errors(f"{self.directory}: cannot write"):
+                yield self
 
     def set_aside(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write rows that are not used to `<name>.jsonl` in the working folder, so that nothing vanishes."""

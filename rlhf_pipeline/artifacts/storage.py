@@ -21,6 +21,7 @@ _CHECK_DISK = "check the path and the disk behind it"
 _NEXT_STEP = {
     errno.ENOSPC: _FREE_SPACE,
     errno.EDQUOT: _FREE_SPACE,
+    errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`) and type the same command again",
     errno.EROFS: _MAKE_WRITABLE,
     errno.EACCES: _MAKE_WRITABLE,
     errno.EPERM: _MAKE_WRITABLE,

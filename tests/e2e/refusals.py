@@ -13,6 +13,9 @@ from rlhf_pipeline import cli
 
 Refuse = Callable[..., str]
 
+START = {"pretrain": "--base", "sft": "--base", "reward": "--model", "ppo": "--model"}
+"""The setting that names what a stage starts from."""
+
 GOOD_ROWS: dict[str, list[dict[str, Any]]] = {
     "pretrain": [{"text": f"number {i}"} for i in range(6)],
     "sft": [{"prompt": f"{i} + 1 =", "completion": f" {i + 1}"} for i in range(6)],
@@ -30,6 +33,12 @@ def write_rows(file: Path, rows: list[Any]) -> str:
     return str(file)
 
 
+def words(stage: str, base: object, judge: object) -> list[str]:
+    """A stage that starts from `base`, and for PPO has `judge` score."""
+    scored = ["--reward", str(judge), "--max_completion_length", "8"] if stage == "ppo" else []
+    return [stage, START[stage], str(base), *scored]
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Every file below `folder` with its bytes, and every folder."""
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
@@ -45,13 +54,13 @@ def error_line(status: int, stderr: str) -> str:
 
 @pytest.fixture
 def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Refuse:
-    """Run `rlhf <words>` in the test's folder; check that it is refused without a trace and return the error line."""
+    """Run `rlhf <typed>` in the test's folder; check that it is refused without a trace and return the error line."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words: object) -> str:
+    def run(*typed: object) -> str:
         before = contents(tmp_path)
         capfd.readouterr()
-        status = cli.main([str(word) for word in words])
+        status = cli.main([str(word) for word in typed])
         line = error_line(status, capfd.readouterr().err)
         assert contents(tmp_path) == before, "a refused command wrote something"
         return line

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, refuse, write_rows
+from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, refuse, words, write_rows
 from tests.tiny import make_classifier, make_llama
 
 __all__ = ["refuse"]
@@ -27,10 +27,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def starts(stage: str, models: Path) -> list[str]:
-    """What a stage starts from."""
-    named = ["--base" if stage in ("pretrain", "sft") else "--model", str(models / "base")]
-    return [*named, "--reward", str(models / "judge")] if stage == "ppo" else named
+def begin(stage: str, models: Path) -> list[str]:
+    """The words of a stage up to its data."""
+    return words(stage, models / "base", models / "judge")
 
 
 def with_row(stage: str, row: Any) -> list[Any]:
@@ -52,14 +51,18 @@ BAD_ROWS = [
     ("reward", {"prompt": "a", "chosen": "", "rejected": "b"}, "`chosen` is empty"),
     ("reward", {"prompt": "a", "chosen": "b", "rejected": "b"}, "`chosen` and `rejected` are the same text"),
     ("ppo", {"prompt": ""}, "`prompt` is empty"),
-    ("ppo", {"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "ends with an ass"),
+    (
+        "ppo",
+        {"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        "`prompt` ends with an assistant message",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("stage", "row", "why"), BAD_ROWS)
 def test_bad_row(refuse: Refuse, models: Path, tmp_path: Path, stage: str, row: Any, why: str) -> None:
     data = write_rows(tmp_path / "rows.jsonl", with_row(stage, row))
-    line = refuse(stage, "--data", data, *starts(stage, models))
+    line = refuse(*begin(stage, models), "--data", data)
     assert re.fullmatch(f"error: {data}:3: {why}.*; {NEXT}", line), line
 
 
@@ -76,17 +79,17 @@ LONG = "word " * 40
 )
 def test_row_that_is_too_long(refuse: Refuse, models: Path, tmp_path: Path, stage: str, row: dict[str, str]) -> None:
     data = write_rows(tmp_path / "rows.jsonl", with_row(stage, row))
-    line = refuse(stage, "--data", data, *starts(stage, models))
+    line = refuse(*begin(stage, models), "--data", data)
     assert re.fullmatch(rf"error: {data}:3: 2\d\d tokens, more than the \d+ that fit.*--on_long_row skip.*", line), line
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_absent_and_empty_data(refuse: Refuse, models: Path, tmp_path: Path, stage: str) -> None:
-    begin = starts(stage, models)
-    assert "error: absent.jsonl: no such file" in refuse(stage, "--data", "absent.jsonl", *begin)
-    assert re.search(rf"data: .*`rlhf {stage} --data <file>`", refuse(stage, *begin))
+    typed = begin(stage, models)
+    assert "error: absent.jsonl: no such file" in refuse(*typed, "--data", "absent.jsonl")
+    assert re.search(rf"data: .*`rlhf {stage} --data <file>`", refuse(*typed))
     empty = write_rows(tmp_path / "empty.jsonl", [])
-    assert f"error: {empty}: no rows" in refuse(stage, "--data", empty, *begin)
+    assert f"error: {empty}: no rows" in refuse(*typed, "--data", empty)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -101,7 +104,7 @@ def test_absent_and_empty_data(refuse: Refuse, models: Path, tmp_path: Path, sta
     ],
 )
 def test_bad_setting(refuse: Refuse, models: Path, tmp_path: Path, stage: str, name: str, value: str, why: str) -> None:
-    common = [stage, "--data", write_rows(tmp_path / "rows.jsonl", GOOD_ROWS[stage]), *starts(stage, models)]
+    common = [*begin(stage, models), "--data", write_rows(tmp_path / "rows.jsonl", GOOD_ROWS[stage])]
     config = tmp_path / "stage.yaml"
     config.write_text(f"# a recipe\nrun: mine\n{name}: {value}\n")
     line = refuse(*common, "--config", config)
@@ -119,14 +122,14 @@ def test_bad_config_file(refuse: Refuse, tmp_path: Path, stage: str) -> None:
 
 def test_one_prompt_cannot_be_held_out(refuse: Refuse, models: Path, tmp_path: Path) -> None:
     data = write_rows(tmp_path / "rows.jsonl", GOOD_ROWS["sft"][:1])
-    line = refuse("sft", "--data", data, *starts("sft", models))
+    line = refuse(*begin("sft", models), "--data", data)
     assert line.startswith(f"error: {data}:1: ") and "--eval_fraction 0" in line
 
 
 def test_rankings_that_only_tie(refuse: Refuse, models: Path, tmp_path: Path) -> None:
     tied = [{"prompt": f"{i}?", "completions": ["a", "b"], "ranks": [0, 0]} for i in range(4)]
     data = write_rows(tmp_path / "rows.jsonl", tied)
-    line = refuse("reward", "--data", data, *starts("reward", models))
+    line = refuse(*begin("reward", models), "--data", data)
     assert line.startswith(f"error: {data}:1") and "whose ranks do not all tie" in line
 
 
@@ -138,7 +141,7 @@ def test_template_that_refuses_a_row(refuse: Refuse, models: Path, tmp_path: Pat
     )
     chat = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
     data = write_rows(tmp_path / "rows.jsonl", with_row("sft", {"prompt": chat, "completion": "hello"}))
-    line = refuse("sft", "--data", data, *starts("sft", models), "--chat_template_path", "strict.jinja")
+    line = refuse(*begin("sft", models), "--data", data, "--chat_template_path", "strict.jinja")
     assert f"{data}:3: " in line and "no system role" in line and "--chat_template_path" in line
 
 

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 
 from tests.e2e.conftest import Trained
 from tests.e2e.pipeline import Pipeline
-from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, contents, error_line, refuse, write_rows
+from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, contents, error_line, refuse, words, write_rows
 from tests.hub import GATED, Hub, hub
 from tests.tiny import make_classifier, make_llama, make_tokenizer
 
@@ -22,13 +22,19 @@ __all__ = ["hub", "refuse"]
 
 pytestmark = pytest.mark.e2e
 
-START = {"pretrain": "--base", "sft": "--base", "reward": "--model", "ppo": "--model"}
-
 
 @pytest.fixture
 def data(tmp_path: Path) -> dict[str, str]:
     """A file of good rows for each stage."""
     return {stage: write_rows(tmp_path / f"{stage}.jsonl", rows) for stage, rows in GOOD_ROWS.items()}
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A reward model for PPO."""
+    folder = tmp_path_factory.mktemp("models") / "judge"
+    make_classifier(folder)
+    return folder
 
 
 @pytest.fixture
@@ -45,46 +51,49 @@ def encoder(tmp_path: Path) -> Path:
     ("name", "why"),
     [
         ("./absent/model", "./absent/model: neither a folder, nor an artifact (`rlhf artifacts list` shows them)"),
-        ("gpt2", "gpt2: neither a folder, nor an artifact (`rlhf artifacts list` shows them), nor a hub id (owner/name)"),
+        (
+            "gpt2",
+            "gpt2: neither a folder, nor an artifact (`rlhf artifacts list` shows them), nor a hub id (owner/name)",
+        ),
         ("sft", "run `default` of artifacts has no `sft` (it has none); make it with `rlhf sft`"),
         ("base-0123456789ab", "artifacts has no object `base-0123456789ab`; `rlhf artifacts list` shows what is there"),
     ],
 )
-def test_absent_base(refuse: Refuse, data: dict[str, str], stage: str, name: str, why: str) -> None:
-    assert f"error: {why}" in refuse(stage, START[stage], name, "--data", data[stage])
+def test_absent_base(refuse: Refuse, data: dict[str, str], judge: Path, stage: str, name: str, why: str) -> None:
+    assert f"error: {why}" in refuse(*words(stage, name, judge), "--data", data[stage])
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_no_causal_model(refuse: Refuse, data: dict[str, str], encoder: Path, stage: str) -> None:
-    line = refuse(stage, START[stage], encoder, "--data", data[stage])
+def test_no_causal_model(refuse: Refuse, data: dict[str, str], encoder: Path, judge: Path, stage: str) -> None:
+    line = refuse(*words(stage, encoder, judge), "--data", data[stage])
     assert line.startswith(f"error: {encoder}: holds BertModel, which is no causal language model; name a checkpoint")
 
 
 def test_two_labels(refuse: Refuse, data: dict[str, str], tmp_path: Path) -> None:
     make_classifier(tmp_path / "two", num_labels=2)
     make_llama(tmp_path / "base")
-    for words in (
-        ("reward", "--model", tmp_path / "two", "--data", data["reward"]),
-        ("ppo", "--model", tmp_path / "base", "--reward", tmp_path / "two", "--data", data["ppo"]),
-    ):
-        assert f"error: {tmp_path / 'two'}: gives 2 labels, and a reward is one number; name a" in refuse(*words)
+    for typed in (words("reward", tmp_path / "two", None), words("ppo", tmp_path / "base", tmp_path / "two")):
+        line = refuse(*typed, "--data", data[typed[0]])
+        assert f"error: {tmp_path / 'two'}: gives 2 labels, and a reward is one number; name a" in line
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_model_without_some_of_its_weights(refuse: Refuse, data: dict[str, str], tmp_path: Path, stage: str) -> None:
+def test_model_without_some_of_its_weights(
+    refuse: Refuse, data: dict[str, str], tmp_path: Path, judge: Path, stage: str
+) -> None:
     make_llama(tmp_path / "base")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 3}))
-    line = refuse(stage, START[stage], tmp_path / "base", "--data", data[stage])
+    line = refuse(*words(stage, tmp_path / "base", judge), "--data", data[stage])
     assert f"{tmp_path / 'base'}: 9 weights are missing" in line and "again" in line
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_model_that_was_cut_off(refuse: Refuse, data: dict[str, str], tmp_path: Path, stage: str) -> None:
+def test_model_that_was_cut_off(refuse: Refuse, data: dict[str, str], tmp_path: Path, judge: Path, stage: str) -> None:
     make_llama(tmp_path / "base")
     weights = tmp_path / "base" / "model.safetensors"
     os.truncate(weights, weights.stat().st_size - 8)
-    line = refuse(stage, START[stage], tmp_path / "base", "--data", data[stage])
+    line = refuse(*words(stage, tmp_path / "base", judge), "--data", data[stage])
     assert f"error: {weights} has" in line and "copy or download it again" in line
 
 
@@ -131,8 +140,8 @@ def test_damaged_artifact(refuse: Refuse, pipeline: Pipeline, damage: str) -> No
         (folder / "manifest.json").write_text("{}")
     else:
         weights.unlink()
-    for words in (pipeline.argv("reward"), pipeline.argv("ppo")):
-        line = refuse(*words)
+    for stage in ("reward", "ppo"):
+        line = refuse(*pipeline.argv(stage))
         named = folder / ("manifest.json" if damage == "manifest" else "model.safetensors")
         assert line.startswith(f"error: {named} ") and f"type `rm -rf {folder}`" in line
 
