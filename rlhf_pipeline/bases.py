@@ -14,6 +14,8 @@ from rlhf_pipeline.artifacts.store import MAKES
 from rlhf_pipeline.errors import ArtifactError, ModelError, first_line
 
 HUB_PREFIX = "hub:"
+_CONFIG = "config.json"
+_NOTHING = "neither a folder, nor an artifact (`rlhf artifacts list` shows them), nor a hub id (owner/name)"
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,7 @@ def find_checkpoint(store: Store, text: str, run: str, revision: str | None = No
             raise
         if text.count("/") == 1 and not text.startswith((".", "/", "~")):
             return _pinned(text, revision)
-        raise ModelError(
-            f"{text}: neither a folder, nor an artifact (`rlhf artifacts list` shows them), nor a hub id (owner/name)"
-        ) from None
+        raise ModelError(f"{text}: {_NOTHING}") from None
     return find_checkpoint(store, artifact, run) if artifact.startswith(HUB_PREFIX) else _artifact(store, artifact)
 
 
@@ -72,11 +72,19 @@ def _folder(store: Store, folder: Path) -> Checkpoint:
 
 def _pinned(name: str, revision: str | None) -> Checkpoint:
     """Pin a hub id to its commit, by its config.json; works from the local cache when offline."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        GatedRepoError,
+        HFValidationError,
+        HTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        commit = Path(hf_hub_download(name, "config.json", revision=revision)).parent.name
+        commit = _commit(name, revision)
+    except HFValidationError as error:
+        raise ModelError(f"{name}: {_NOTHING}") from error
     except GatedRepoError as error:
         raise ModelError(
             f"{name}: this hub model is gated; accept its licence on its page, then type `hf auth login`"
@@ -88,9 +96,34 @@ def _pinned(name: str, revision: str | None) -> Checkpoint:
         ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{name}: the hub has no revision `{revision}`; check `--model_revision`") from error
+    except EntryNotFoundError as error:
+        raise ModelError(f"{name}: has no config.json on the hub; name a Hugging Face model") from error
     except (HTTPError, OSError) as error:
         raise ModelError(
             f"{name}: neither a folder nor an artifact, and the hub cannot be reached ({first_line(error)}); "
             "name a local folder, or go online once"
         ) from error
     return Checkpoint(f"{HUB_PREFIX}{name}@{commit}", name, commit)
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """The commit of a hub model: one question, and where the hub does not answer, what the local cache holds."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    try:
+        commit = get_hf_file_metadata(hf_hub_url(name, _CONFIG, revision=revision)).commit_hash
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except (HTTPError, OSError) as error:
+        try:
+            return Path(hf_hub_download(name, _CONFIG, revision=revision, local_files_only=True)).parent.name
+        except LocalEntryNotFoundError:
+            raise error from None
+    return commit or Path(hf_hub_download(name, _CONFIG, revision=revision)).parent.name

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 GATED, ABSENT, WITHOUT_REVISION, BROKEN = "owner/gated", "owner/absent", "owner/present", "owner/broken"
+NO_MODEL, THERE = "owner/pictures", "owner/there"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 ANSWERS = {
     GATED: (403, "GatedRepo", "Access to model owner/gated is restricted."),
     ABSENT: (404, "RepoNotFound", "Repository not found"),
     WITHOUT_REVISION: (404, "RevisionNotFound", "Invalid rev id: v9"),
+    THERE: (200, "", ""),
+    NO_MODEL: (404, "EntryNotFound", "Entry not found"),
     BROKEN: (500, "", "Internal error"),
 }
 """Model -> status, the X-Error-Code header and the X-Error-Message header of every file."""
@@ -34,7 +38,8 @@ class _Handler(BaseHTTPRequestHandler):
         name = "/".join(self.path.strip("/").split("/")[:2])
         status, code, message = ANSWERS.get(name, ANSWERS[ABSENT])
         self.send_response(status)
-        for header, value in (("X-Error-Code", code), ("X-Error-Message", message), ("Content-Length", "0")):
+        headers = {"X-Error-Code": code, "X-Error-Message": message, "X-Repo-Commit": COMMIT, "Content-Length": "0"}
+        for header, value in headers.items():
             self.send_header(header, value)
         self.end_headers()
 
