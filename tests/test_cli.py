@@ -6,9 +6,9 @@ import ast
 import errno
 import logging
 import os
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -52,13 +52,16 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-def test_help_answers_within_half_a_second() -> None:
-    def seconds() -> float:
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "rlhf_pipeline", "--help"], capture_output=True, check=True)
-        return time.perf_counter() - begin
+def test_help_takes_less_than_half_a_second() -> None:
+    """Processor time, which a busy machine does not stretch."""
 
-    assert min(seconds() for _ in range(3)) < 0.5
+    def used() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = used()
+    subprocess.run([sys.executable, "-m", "rlhf_pipeline", "--help"], capture_output=True, check=True)
+    assert used() - before < 0.5
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
