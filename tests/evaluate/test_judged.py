@@ -9,7 +9,6 @@ import pytest
 
 from rlhf_pipeline.data.world import places, sets
 from rlhf_pipeline.data.world.judge import Judge
-from rlhf_pipeline.data.world.reward import judge
 from rlhf_pipeline.evaluate.judged import Judged, clusters_of, judge_answers, summary
 from rlhf_pipeline.records import Prompt
 
@@ -36,15 +35,6 @@ def test_arrays_are_what_the_judge_says_one_by_one():
         one = Judge().score(prompt, "what?")
         assert judged.score[row, 1] == one.score
         assert np.isnan(judged.truthful[row, 1]) == (one.truthful is None)
-
-
-def test_the_reward_function_is_the_judge():
-    prompts = world_prompts()
-    texts = ["no."] * len(prompts)
-    scores = judge(prompts=[p.prompt for p in prompts], completions=texts, facts=[p.facts for p in prompts], ids=[])
-    assert scores == [Judge().score(prompt, "no.").score for prompt in prompts]
-    messages = [[{"role": "assistant", "content": text}] for text in texts]
-    assert judge(completions=messages, facts=[p.facts for p in prompts]) == scores
 
 
 def test_summary_is_out_of_100_and_leaves_out_what_does_not_apply():
