@@ -50,5 +50,6 @@ class TrainingError(RlhfError, RuntimeError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of a library's message, to quote inside one of ours."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    """The first line of a library's message, to quote inside one of ours; with the next where it ends in a colon."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    return " ".join(line.strip() for line in lines[: 2 if lines[0].endswith(":") else 1])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -55,7 +56,7 @@ def load_config(checkpoint: Checkpoint, trust_remote_code: bool = False) -> Pret
             checkpoint.location, revision=checkpoint.revision, trust_remote_code=trust_remote_code
         )
         return config
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, StrictDataclassError) as error:
         raise ModelError(
             f"{checkpoint.location}: its config.json cannot be used ({first_line(error)}); "
             "name a Hugging Face checkpoint of an architecture that the installed transformers knows"

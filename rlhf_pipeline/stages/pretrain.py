@@ -123,12 +123,13 @@ def run(
 
 def new_config(architecture: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
     """Build a model's configuration around a tokenizer; raises `ConfigError` where transformers refuses it."""
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "eos", "bos")}
     try:
         config: PretrainedConfig = AutoConfig.for_model(**{"vocab_size": len(tokenizer), **special, **architecture})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(
             f"architecture: {first_line(error)}; give `model_type` and the fields of its config"
         ) from error
