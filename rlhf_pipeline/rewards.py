@@ -93,6 +93,26 @@ def load_reward_model(store: Store, checkpoint: Checkpoint, device: Any, **optio
     return RewardModel(model.to(device), tokenizer, checkpoint.parent)
 
 
+def load_rewards(
+    store: Store,
+    rewards: Sequence[Reward],
+    tokenizer: PreTrainedTokenizerBase,
+    stops: Collection[int],
+    device: Any,
+    **options: Any,
+) -> tuple[list[RewardFunction], list[RewardModel]]:
+    """Load every reward as a function for the trainer, in the order asked for; also the reward models behind them."""
+    functions: list[RewardFunction] = []
+    models: list[RewardModel] = []
+    for reward in rewards:
+        if reward.checkpoint is None:
+            functions.append(function_reward(reward, stops))
+        else:
+            models.append(load_reward_model(store, reward.checkpoint.kept_in(store), device, **options))
+            functions.append(model_reward(models[-1], tokenizer, stops))
+    return functions, models
+
+
 def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: Collection[int]) -> RewardFunction:
     """Make a reward function of a reward model: on the ids as sampled where it has the policy's `tokenizer`.
 

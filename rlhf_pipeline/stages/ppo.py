@@ -77,9 +77,7 @@ def main(argv: list[str]) -> int:
     rows = read(settings.data, Prompt, on_bad_row=settings.on_bad_row, data_format=settings.data_format)
     start = find_checkpoint(store, settings.model, settings.run, hub_revision(asked))
     rewards = [find_reward(store, text, settings.run) for text in settings.reward]
-    job = Job(
-        "ppo", store, settings, asked, parents(start, rewards), {"prompts": rows.fingerprint, **functions(rewards)}
-    )
+    job = Job("ppo", store, settings, asked, parents(start, rewards), {"prompts": rows.fingerprint, **sources(rewards)})
     if not job.answered("policy", "critic"):
         run(job, settings, asked, rows, start, rewards)
     return 0
@@ -104,7 +102,7 @@ def run(
     from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import prepare, report, room
-    from rlhf_pipeline.rewards import function_reward, load_reward_model, model_reward
+    from rlhf_pipeline.rewards import load_rewards
     from rlhf_pipeline.tokenization import make_fit
 
     refuse_fixed(asked)
@@ -129,19 +127,11 @@ def run(
         if start.revision is not None:  # TRL loads the reference by the policy's name
             arguments.model_init_kwargs = {"revision": start.revision}
         stops = stop_ids(policy, tokenizer)
-        models = [
-            load_reward_model(job.store, reward.checkpoint.kept_in(job.store), arguments.device, **options)
-            for reward in rewards
-            if reward.checkpoint is not None
-        ]
-        waiting = iter(models)
+        functions, models = load_rewards(job.store, rewards, tokenizer, stops, arguments.device, **options)
         trainer = PPOTrainer(
             model=policy,
             critic=first_critic(job.store, settings, start, models, tokenizer, options),
-            reward_funcs=[
-                function_reward(reward, stops) if reward.function else model_reward(next(waiting), tokenizer, stops)
-                for reward in rewards
-            ],
+            reward_funcs=functions,
             args=arguments,
             train_dataset=Dataset.from_list(prepared.train),
             eval_dataset=Dataset.from_list(prepared.held_out) if prepared.held_out else None,
@@ -157,7 +147,7 @@ def parents(start: Checkpoint, rewards: Sequence[Reward]) -> dict[str, str]:
     return {"start": start.parent, **{f"reward{n or ''}": parent for n, parent in enumerate(checkpoints)}}
 
 
-def functions(rewards: Sequence[Reward]) -> dict[str, str]:
+def sources(rewards: Sequence[Reward]) -> dict[str, str]:
     """Name every reward function with the hash of its file, for the input key."""
     return {f"reward:{reward.name}": reward.fingerprint for reward in rewards if reward.function is not None}
 
