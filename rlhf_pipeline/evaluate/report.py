@@ -37,9 +37,10 @@ def print_report(report: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(width=WIDTH, highlight=False)
+    console = Console(width=WIDTH, highlight=False, markup=False)
     for section in sections(report):
-        table = Table(box=SIMPLE_HEAD, title=section.title, title_justify="left", title_style="bold", pad_edge=False)
+        console.print(section.title, style="bold")
+        table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(section.header):
             table.add_column(name, justify="right" if number else "left", no_wrap=True)
         for row in section.rows:
