@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-import transformers
 from transformers import TrainingArguments
 from trl import ModelConfig
 
@@ -43,7 +42,7 @@ def trainer_arguments(
     Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere, and
     `LaunchError` where the trainer sees fewer processes than were started.
     """
-    quiet_libraries()
+    quiet_peft()
     refuse_decided(settings)
     refuse_unknown(settings, own, cls, ModelConfig)
     with_defaults = {
@@ -65,9 +64,8 @@ def refuse_decided(settings: Mapping[str, Setting]) -> None:
             raise ConfigError(f"{settings[name].where}: `{name}` cannot be set: {instead}")
 
 
-def quiet_libraries() -> None:
-    """Silence the bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
-    transformers.utils.logging.disable_progress_bar()
+def quiet_peft() -> None:
+    """Silence a warning of peft's that says nothing to the user of a stage."""
     # transformers renamed it, peft 0.21 still asks under the old name: remove once peft does not
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
@@ -84,6 +82,7 @@ def machine_defaults() -> dict[str, Any]:
         "disable_tqdm": True,
         "logging_nan_inf_filter": False,  # a NaN must show, or nothing can stop on it
         "dataloader_pin_memory": gpu,
+        "ddp_find_unused_parameters": False,
     }
     return {**defaults, "ddp_backend": "gloo"} if not gpu and world_size(os.environ) > 1 else defaults
 

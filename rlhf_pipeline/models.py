@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig, get_quantization_config
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
@@ -93,6 +94,22 @@ def check_classifier(config: PretrainedConfig, name: str) -> None:
         )
 
 
+def check_scorer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> None:
+    """Raise `ModelError` unless the checkpoint scores already: a classifier with one label, or an adapter of one."""
+    if adapter_base_name(checkpoint.location) is not None:
+        task = json.loads((Path(checkpoint.location) / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("task_type")
+        holds, scores = f"an adapter for {task}", task == "SEQ_CLS"
+    else:
+        config = load_config(checkpoint, trust_remote_code)
+        check_classifier(config, checkpoint.location)
+        holds, scores = ", ".join(config.architectures or ["no named architecture"]), _is_classifier(config)
+    if not scores:
+        raise ModelError(
+            f"{checkpoint.location}: holds {holds}, which gives no score; train a reward model with `rlhf reward`, "
+            "or name a sequence classifier"
+        )
+
+
 def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
     """Load the tokenizer that lies beside a checkpoint; raises `ModelError` where there is none."""
     try:
@@ -147,6 +164,7 @@ def _reset_head(model: PreTrainedModel) -> None:
 
 def _load(auto_class: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedModel:
     model: PreTrainedModel
+    disable_progress_bar()
     try:
         model, report = auto_class.from_pretrained(
             checkpoint.location,

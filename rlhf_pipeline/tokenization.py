@@ -86,8 +86,8 @@ def _need_pad(tokenizer: PreTrainedTokenizerBase, may_grow: bool) -> None:
     spare = [token for token in (*SPARE_PAD_TOKENS, tokenizer.unk_token) if token in vocabulary and token not in taken]
     if not spare and not may_grow:
         raise ModelError(
-            "the tokenizer has no pad token apart from EOS, and LoRA leaves the embeddings as they are; "
-            "pass a base with a pad token, or train all weights with `--use_peft false`"
+            "the tokenizer has no pad token apart from EOS, and neither LoRA nor PPO may grow the embeddings for one; "
+            "start from a checkpoint with a pad token: `rlhf sft` without `--use_peft` makes one"
         )
     if spare:
         tokenizer.pad_token = spare[0]

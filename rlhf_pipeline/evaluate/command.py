@@ -97,7 +97,10 @@ def run(settings: EvaluationSettings) -> Path:
         print_report(json.loads(output.read_text(encoding="utf-8")))
         print(f"eval: already answered by {output} (the same inputs; --force evaluates again)")
         return output
-    report = {**_about(settings, models, reward), **_measure(store, settings, models, reward, splits, world_seed)}
+    with store.lock(settings.run, "eval") as lock:
+        lock.reads([one.parent for one in (*models.values(), *([reward] if reward else [])) if store.has(one.parent)])
+        measured = _measure(store, settings, models, reward, splits, world_seed)
+    report = {**_about(settings, models, reward), **measured}
     _write(output, report, inputs)
     print_report(report)
     print(f"eval: {report['seconds']['eval']:.0f} s -> {output}, and beside it evaluation.md and {PLOT}")

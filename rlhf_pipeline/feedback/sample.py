@@ -76,7 +76,9 @@ def run(settings: SampleSettings) -> Path:
         print(f"sample: already answered by {output} (the same inputs; --force samples again)")
         return output
     began = time.monotonic()
-    samples = sample_prompts(store, checkpoint, prompts, settings)
+    with store.lock(settings.run, "sample") as lock:
+        lock.reads([checkpoint.parent] if store.has(checkpoint.parent) else [])
+        samples = sample_prompts(store, checkpoint, prompts, settings)
     text = "".join(json.dumps(one.to_dict(), ensure_ascii=False) + "\n" for one in samples)
     write_derived(output, text, inputs)
     bad = f" ({len(rows.bad)} bad rows skipped)" if rows.bad else ""
