@@ -76,11 +76,15 @@ def _module(home: str, text: str) -> ModuleType:
 
 
 def load_reward_model(store: Store, checkpoint: Checkpoint, device: Any, **options: Any) -> RewardModel:
-    """Load a frozen reward model onto `device`; raises `ModelError` where its tokenizer cannot pad."""
-    from rlhf_pipeline.models import load_classifier, load_tokenizer
+    """Load a frozen reward model onto `device`.
+
+    Raises `ModelError` where it gives no score, or its tokenizer cannot pad.
+    """
+    from rlhf_pipeline.models import check_scorer, load_classifier, load_tokenizer
     from rlhf_pipeline.scoring import RewardModel
     from rlhf_pipeline.tokenization import PLAIN_TEMPLATE
 
+    check_scorer(checkpoint, bool(options.get("trust_remote_code")))
     model = load_classifier(store, checkpoint, **options).eval().requires_grad_(False)
     tokenizer = load_tokenizer(checkpoint, bool(options.get("trust_remote_code")))
     if tokenizer.pad_token_id is None:
@@ -108,7 +112,7 @@ def load_rewards(
         if reward.checkpoint is None:
             functions.append(function_reward(reward, stops))
         else:
-            models.append(load_reward_model(store, reward.checkpoint.kept_in(store), device, **options))
+            models.append(load_reward_model(store, reward.checkpoint, device, **options))
             functions.append(model_reward(models[-1], tokenizer, stops))
     return functions, models
 

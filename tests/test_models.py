@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from rlhf_pipeline.models import (
     adapter_base_name,
     check_causal,
     check_classifier,
+    check_scorer,
     load_causal,
     load_classifier,
     load_config,
@@ -199,6 +201,19 @@ def test_adapter_stands_on_its_base(store: Store, folder: Path, tmp_path: Path) 
     }
     with torch.no_grad():
         assert not torch.allclose(frozen(IDS).logits, make_llama()(IDS).logits)
+
+
+def test_who_scores_already(store: Store, folder: Path, tmp_path: Path) -> None:
+    make_classifier(tmp_path / "judge")
+    check_scorer(at(tmp_path / "judge"))
+    with pytest.raises(ModelError, match="holds LlamaForCausalLM, which gives no score; train a reward model with"):
+        check_scorer(at(folder))
+    (tmp_path / "adapter").mkdir()
+    for task, scores in (("SEQ_CLS", True), ("CAUSAL_LM", False)):
+        text = json.dumps({"base_model_name_or_path": "base", "task_type": task})
+        (tmp_path / "adapter" / "adapter_config.json").write_text(text)
+        with nullcontext() if scores else pytest.raises(ModelError, match="holds an adapter for CAUSAL_LM, which"):
+            check_scorer(at(tmp_path / "adapter"))
 
 
 def test_full_model_adapts_nothing(folder: Path) -> None:

@@ -119,15 +119,19 @@ def run(
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
     say(f"ppo: {arguments.describe_batches()}")
 
+    set_seed(arguments.seed)
+    options = loading_options(model_config, arguments.trust_remote_code)
+    policy = load_causal(job.store, start, trainable=True, **options)
+    if start.revision is not None:  # TRL loads the reference by the policy's name
+        arguments.model_init_kwargs = {"revision": start.revision}
+    stops = stop_ids(policy, tokenizer)
+    functions, models = load_rewards(job.store, rewards, tokenizer, stops, arguments.device, **options)
+
     with job.working():
         start = start.kept_in(job.store)
-        set_seed(arguments.seed)
-        options = loading_options(model_config, arguments.trust_remote_code)
-        policy = load_causal(job.store, start, trainable=True, **options)
-        if start.revision is not None:  # TRL loads the reference by the policy's name
-            arguments.model_init_kwargs = {"revision": start.revision}
-        stops = stop_ids(policy, tokenizer)
-        functions, models = load_rewards(job.store, rewards, tokenizer, stops, arguments.device, **options)
+        for reward in rewards:
+            if reward.checkpoint is not None:
+                reward.checkpoint.kept_in(job.store)
         trainer = PPOTrainer(
             model=policy,
             critic=first_critic(job.store, settings, start, models, tokenizer, options),

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from rlhf_pipeline import cli
+from rlhf_pipeline.artifacts import Store
 from tests.e2e.refusals import contents
 
 
@@ -54,7 +55,7 @@ def run(root: Path, command: list[str]) -> int:
         "stderr": complained.getvalue(),
         "stdout": said.getvalue(),
         "unchanged": before == after,
-        "objects": sorted(path.name for path in (root / "objects").iterdir()),
+        "refs": Store(root).refs(),
     }
     print(json.dumps(report), flush=True)
     return status

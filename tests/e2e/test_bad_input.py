@@ -146,6 +146,21 @@ def test_template_that_refuses_a_row(refuse: Refuse, models: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("architecture", "why"),
+    [
+        ("{}", "`model_type`"),
+        ('{"model_type": "lama"}', "lama"),
+        ('{"model_type": "llama", "hidden_size": "x"}', "hidden_size"),
+    ],
+)
+def test_architecture_that_is_none(refuse: Refuse, models: Path, tmp_path: Path, architecture: str, why: str) -> None:
+    data = write_rows(tmp_path / "rows.jsonl", GOOD_ROWS["pretrain"])
+    scratch = ["--architecture", architecture, "--tokenizer", str(models / "base")]
+    line = refuse("pretrain", "--data", data, *scratch)
+    assert line.startswith("error: architecture: ") and why in line and "give `model_type`" in line
+
+
+@pytest.mark.parametrize(
     ("text", "why"),
     [
         ("distributed_type: MULTI_GPU\n", "launch.yaml: num_processes is None; write a number"),

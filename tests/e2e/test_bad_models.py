@@ -77,6 +77,13 @@ def test_two_labels(refuse: Refuse, data: dict[str, str], tmp_path: Path) -> Non
         assert f"error: {tmp_path / 'two'}: gives 2 labels, and a reward is one number; name a" in line
 
 
+def test_reward_that_gives_no_score(refuse: Refuse, data: dict[str, str], tmp_path: Path) -> None:
+    """A language model would be given a random head, and PPO would chase it."""
+    make_llama(tmp_path / "base")
+    line = refuse(*words("ppo", tmp_path / "base", tmp_path / "base"), "--data", data["ppo"])
+    assert f"{tmp_path / 'base'}: holds LlamaForCausalLM, which gives no score; train a reward model with" in line
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_model_without_some_of_its_weights(
     refuse: Refuse, data: dict[str, str], tmp_path: Path, judge: Path, stage: str
