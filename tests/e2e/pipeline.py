@@ -74,10 +74,10 @@ class Pipeline:
     def argv(self, stage: str, *arguments: str, rows: str | None = None) -> list[str]:
         """The words of one stage: `arguments` win over `TINY`, `rows` name another file than the stage's own."""
         own = {"pretrain": "documents", "sft": "demonstrations", "reward": "rankings", "ppo": "prompts"}[stage]
-        data = str(self.rows / f"{rows or own}.jsonl")
-        words = [stage, "--artifacts", str(self.root), "--run", self.run, "--data", data]
-        settings = [*TINY[stage], "--save_strategy", "no"] if "--save_steps" not in arguments else [*TINY[stage]]
-        return [*words, *without(settings, arguments), *arguments]
+        settings = ["--data", str(self.rows / f"{rows or own}.jsonl"), *TINY[stage]]
+        if "--save_steps" not in arguments:
+            settings += ["--save_strategy", "no"]
+        return [stage, "--artifacts", str(self.root), "--run", self.run, *without(settings, arguments), *arguments]
 
     def stage(self, stage: str, *arguments: str, rows: str | None = None) -> int:
         """Run one stage in this process and return its exit status."""
