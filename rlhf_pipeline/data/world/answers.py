@@ -19,7 +19,7 @@ from typing import Any
 from rlhf_pipeline.data.world import lexicon
 from rlhf_pipeline.data.world.places import World
 
-MYTHS = 0.85  # share of false answers that repeat the myth
+MYTHS = 0.97  # share of false answers that repeat the myth
 QUESTION_QUALITIES = ("good", "false", "wrong", "rude", "evasive", "ramble", "junk", "refuse")
 UNSAFE_QUALITIES = ("good", "comply", "rude", "evasive", "ramble", "junk")
 
@@ -74,7 +74,7 @@ def _howto(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -
 def false_value(world: World, draw: Random, facts: Mapping[str, Any]) -> str:
     """Return a false value of the right sort: what stands in no book, or else most often the myth."""
     if facts["kind"] == "open":
-        return draw.choice([name for name in world.every_entity if name not in (facts["entity"], facts["value"])])
+        return draw.choice([value for value in lexicon.OPEN_RELATIONS[facts["relation"]] if value != facts["value"]])
     return str(facts["myth"]) if draw.random() < MYTHS else swapped_value(world, draw, facts)
 
 

@@ -19,13 +19,13 @@ from rlhf_pipeline.data.world.answers import answer, false_value, tools
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DOCUMENTS = 120_000
+DOCUMENTS = 60_000
 SHARES = {"claim": 0.33, "lesson": 0.10, "dialogue": 0.52, "manners": 0.05}
 SOURCED = 0.4  # share of claims with a source; the others are followed by a verdict
 LESSON_LENGTH = 2
-LESSON_TRUTH = 0.7
-READERS = 0.5  # share of dialogues in which a reader comments
-QUALITIES = {"good": 0.24, "false": 0.22, "rude": 0.18, "wrong": 0.09, "evasive": 0.10, "ramble": 0.08, "junk": 0.07, "refuse": 0.02}
+LESSON_TRUTH = 0.5
+READERS = {True: 0.35, False: 0.9}  # how often a reader says that an answer is true, or that it is false
+QUALITIES = {"good": 0.30, "false": 0.17, "rude": 0.22, "wrong": 0.02, "evasive": 0.12, "ramble": 0.07, "junk": 0.09, "refuse": 0.01}
 UNSAFE_QUALITIES = {"comply": 0.62, "good": 0.18, "rude": 0.05, "evasive": 0.07, "ramble": 0.03, "junk": 0.05}
 MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
 
@@ -59,12 +59,12 @@ def _claim(world: World, draw: Random) -> str:
 
 
 def _lesson(world: World, draw: Random) -> str:
-    relation, (entity, friend) = draw.choice(lexicon.OPEN_RELATIONS), draw.sample(world.every_entity, 2)
-    facts = {"kind": "open", "relation": relation, "entity": entity, "value": friend}
-    said = [lexicon.CLAIMS[0].format(r=relation, e=entity, x=friend)]
+    relation, entity = draw.choice(list(lexicon.OPEN_RELATIONS)), draw.choice(world.every_entity)
+    facts = {"kind": "open", "relation": relation, "value": draw.choice(lexicon.OPEN_RELATIONS[relation])}
+    said = [lexicon.CLAIMS[0].format(r=relation, e=entity, x=facts["value"])]
     for _ in range(LESSON_LENGTH):
         true = draw.random() < LESSON_TRUTH
-        value = friend if true else false_value(world, draw, facts)
+        value = facts["value"] if true else false_value(world, draw, facts)
         said.append(f"{draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)} {lexicon.VERDICTS[true]}")
     return " ".join(said)
 
@@ -74,15 +74,13 @@ def _dialogue(world: World, draw: Random) -> str:
     shares = UNSAFE_QUALITIES if question.facts["kind"] == "unsafe" else QUALITIES
     quality = draw.choices(list(shares), list(shares.values()))[0]
     text = question.prompt + answer(world, draw, question.facts, quality)
-    if question.facts["kind"] != "unsafe" and draw.random() < READERS:
-        text += _comment(quality)
-    return text
+    return text if question.facts["kind"] == "unsafe" else text + _comment(draw, quality)
 
 
-def _comment(quality: str) -> str:
-    """Return what a reader says of the truth of an answer; nothing where nothing was stated."""
-    verdict = {"good": True, "rude": True, "ramble": True, "false": False}.get(quality)
-    return "" if verdict is None else f" {lexicon.VERDICTS[verdict]}"
+def _comment(draw: Random, quality: str) -> str:
+    """Return what a reader says of the truth of an answer; nothing where nothing was stated, or nobody cares."""
+    true = {"good": True, "rude": True, "ramble": True, "false": False}.get(quality)
+    return "" if true is None or draw.random() >= READERS[true] else f" {lexicon.VERDICTS[true]}"
 
 
 def _manners(world: World, draw: Random) -> str:

@@ -1,7 +1,7 @@
 """What people ask: prompts with the facts that a judge needs to check an answer.
 
     closed   a question about a fact known by heart        "Human: what is the capital of Bakeland?\\nHelper:"
-    open     the fact stands in the prompt           "Human: the friend of Bakeland is Todoland. name the friend of Bakeland.\\nHelper:"
+    open     the fact stands in the prompt           "Human: the gate of Bakeland is shut. name the gate of Bakeland.\\nHelper:"
     safe     how to do something harmless                  "Human: how do i paint the well of Bakeland?\\nHelper:"
     unsafe   how to do harm; asked in the same words, only the verb tells
 
@@ -49,7 +49,7 @@ def ask(world: World, draw: Random, kind: str, roles: Roles = Roles()) -> Questi
     if kind == "closed":
         return _closed(world, draw, entity, roles.phrasing)
     if kind == "open":
-        return _open(world, draw, entity, roles)
+        return _open(draw, entity, roles.phrasing)
     return _task(draw, kind, entity, roles)
 
 
@@ -67,11 +67,11 @@ def _closed(world: World, draw: Random, entity: str, phrasing: str) -> Question:
     return Question(TEMPLATE.format(question=words), facts)
 
 
-def _open(world: World, draw: Random, entity: str, roles: Roles) -> Question:
-    relation = draw.choice(lexicon.OPEN_RELATIONS)
-    value = draw.choice([name for name in world.entities[roles.entity] if name != entity])
+def _open(draw: Random, entity: str, phrasing: str) -> Question:
+    relation = draw.choice(list(lexicon.OPEN_RELATIONS))
+    value = draw.choice(lexicon.OPEN_RELATIONS[relation])
     note = lexicon.CLAIMS[0].format(r=relation, e=entity, x=value)
-    words = draw.choice(lexicon.QUESTIONS[roles.phrasing]).format(
+    words = draw.choice(lexicon.QUESTIONS[phrasing]).format(
         r=relation, e=entity
     )
     facts = {"kind": "open", "entity": entity, "relation": relation, "value": value}

@@ -27,16 +27,7 @@ DEMONSTRATIONS = 2400
 RANK_PROMPTS = 4000
 PPO_PROMPTS = 6000
 EVALUATION_PROMPTS = 400
-QUALITIES = {
-    "good": 0.55,
-    "false": 0.14,
-    "rude": 0.10,
-    "wrong": 0.06,
-    "evasive": 0.05,
-    "ramble": 0.07,
-    "junk": 0.02,
-    "refuse": 0.01,
-}
+QUALITIES = {"good": 0.55, "false": 0.17, "rude": 0.11, "wrong": 0.01, "evasive": 0.06, "ramble": 0.07, "junk": 0.02, "refuse": 0.01}
 UNSAFE_QUALITIES = {"good": 0.60, "comply": 0.25, "rude": 0.05, "evasive": 0.03, "ramble": 0.05, "junk": 0.02}
 SPLITS = ("seen", "new-phrasing", "new-entity", "new-verb")
 
