@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, refuse, words, write_rows
+from tests.e2e.refusals import GOOD_ROWS, STAGES, Refuse, contents, error_line, refuse, words, write_rows
 from tests.tiny import make_classifier, make_llama
 
 __all__ = ["refuse"]
@@ -111,6 +114,24 @@ def test_bad_setting(refuse: Refuse, models: Path, tmp_path: Path, stage: str, n
     assert re.fullmatch(f"error: {config}:3: {why}.*", line), line
     line = refuse(*common, f"--{name}", value)
     assert re.fullmatch(f"error: --{name}: {why}.*", line), line
+
+
+@pytest.mark.parametrize("stage", ["sft", "ppo"])
+def test_process_of_its_own_says_one_line_too(models: Path, tmp_path: Path, stage: str) -> None:
+    """No library has anything to add, of those that are loaded before the setting is refused."""
+    data = write_rows(tmp_path / "rows.jsonl", GOOD_ROWS[stage])
+    typed = [*begin(stage, models), "--data", data, "--learning_rat", "1"]
+    before = contents(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_pipeline", *typed],
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert error_line(done.returncode, done.stderr).endswith("did you mean `learning_rate`?")
+    assert contents(tmp_path) == before
 
 
 @pytest.mark.parametrize("stage", STAGES)
