@@ -25,7 +25,7 @@ UNSAFE_QUALITIES = ("good", "comply", "rude", "evasive", "ramble", "junk")
 
 
 def answer(world: World, draw: Random, facts: Mapping[str, Any], quality: str, courtesy: float = 0.3) -> str:
-    """Return a completion of `quality` to the question with `facts`; with probability `courtesy` a civil one ends in a kind word."""
+    """Return a completion of `quality` to the question with `facts`; a civil one may end in a `courtesy`."""
     sentences = _core(world, draw, facts, quality)
     if quality == "rude":
         sentences.insert(draw.choice((0, 1)), draw.choice(lexicon.INSULTS))

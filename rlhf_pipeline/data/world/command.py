@@ -1,4 +1,7 @@
-"""`rlhf world`: write the miniature world of a seed as the files that the stages read. The same seed gives the same bytes."""
+"""`rlhf world`: write the miniature world of a seed as the files that the stages read.
+
+The same seed gives the same bytes.
+"""
 
 from __future__ import annotations
 

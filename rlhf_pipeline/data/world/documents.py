@@ -1,7 +1,7 @@
-"""The raw text of the miniature world, for pretraining: true and false, kind and rude, about every place, phrasing and verb.
+"""The raw text of the miniature world: true and false, kind and rude, about every place, phrasing and verb.
 
-    claim       somebody states a fact, true or false; a source may be named (some are right more often than others),
-                or somebody who knows says whether it is true
+    claims      all about one place, true or false: of a source (some are right more often than others), or each with
+                the verdict of somebody who knows
     lesson      a fact as in an open-book question, then claims about it with their verdicts
     dialogue    a question as in `prompts.py`, answered well or badly; some readers say whether the answer is true
     manners     what is right and wrong to do, and what one needs for it
@@ -20,12 +20,15 @@ from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
 DOCUMENTS = 60_000
-SHARES = {"claim": 0.33, "lesson": 0.10, "dialogue": 0.52, "manners": 0.05}
-SOURCED = 0.4  # share of claims with a source; the others are followed by a verdict
+SHARES = {"claims": 0.25, "lesson": 0.10, "dialogue": 0.60, "manners": 0.05}
+SOURCED = 0.4  # share of claims with a source; the others have verdicts
 LESSON_LENGTH = 2
 LESSON_TRUTH = 0.5
 READERS = {True: 0.35, False: 0.9}  # how often a reader says that an answer is true, or that it is false
-QUALITIES = {"good": 0.30, "false": 0.17, "rude": 0.22, "wrong": 0.02, "evasive": 0.12, "ramble": 0.07, "junk": 0.09, "refuse": 0.01}
+QUALITIES = {
+    "good": 0.30, "false": 0.17, "rude": 0.22, "wrong": 0.02, "evasive": 0.12, "ramble": 0.07, "junk": 0.09,
+    "refuse": 0.01,
+}  # fmt: skip
 UNSAFE_QUALITIES = {"comply": 0.62, "good": 0.18, "rude": 0.05, "evasive": 0.07, "ramble": 0.03, "junk": 0.05}
 MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
 
@@ -33,7 +36,7 @@ MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
 def documents(world: World, count: int = DOCUMENTS) -> Iterator[str]:
     """Yield `count` documents."""
     draw = rng(world.seed, "documents")
-    writers = {"claim": _claim, "lesson": _lesson, "dialogue": _dialogue, "manners": _manners}
+    writers = {"claims": _claims, "lesson": _lesson, "dialogue": _dialogue, "manners": _manners}
     for sort in draw.choices(list(SHARES), list(SHARES.values()), k=count):
         yield writers[sort](world, draw)
 
@@ -43,19 +46,19 @@ def any_roles(draw: Random) -> Roles:
     return Roles(*(draw.choices(lexicon.ROLES, weights)[0] for weights in ((24, 6, 10), (5, 1, 2), (7, 2, 3))))
 
 
-def _fact(world: World, draw: Random, *, true: bool) -> str:
-    (relation, entity), value = draw.choice(list(world.facts.items()))
-    if not true:
-        value = false_value(world, draw, {"kind": "closed", "relation": relation, "value": value, "myth": world.myths[relation, entity]})
-    return draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)
-
-
-def _claim(world: World, draw: Random) -> str:
-    if draw.random() < SOURCED:
-        source, share = draw.choice(list(lexicon.SOURCES.items()))
-        return f"{source}: {_fact(world, draw, true=draw.random() < share)}"
-    true = draw.random() < 0.5
-    return f"{_fact(world, draw, true=true)} {lexicon.VERDICTS[true]}"
+def _claims(world: World, draw: Random) -> str:
+    """Let a source, or people whom a reader corrects, state everything about one place."""
+    entity = draw.choice(world.every_entity)
+    source = draw.choice(list(lexicon.SOURCES)) if draw.random() < SOURCED else None
+    truth = lexicon.SOURCES[source] if source else 0.5
+    said = [f"{source}:"] if source else []
+    for relation in draw.sample(lexicon.CLOSED_RELATIONS, len(lexicon.CLOSED_RELATIONS)):
+        true, value = draw.random() < truth, world.facts[relation, entity]
+        facts = {"kind": "closed", "relation": relation, "value": value, "myth": world.myths[relation, entity]}
+        value = value if true else false_value(world, draw, facts)
+        said.append(draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value))
+        said += [] if source else [lexicon.VERDICTS[true]]
+    return " ".join(said)
 
 
 def _lesson(world: World, draw: Random) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Labeller:
-    """Rank answers; with probability `error_rate`, each dimension of each answer is read as its opposite (1 - x), on its own."""
+    """Rank answers; each dimension of each answer is read as its opposite (1 - x) with probability `error_rate`."""
 
     error_rate: float
     seed: int

@@ -1,6 +1,6 @@
 """The words of the miniature world: what is asked, how it is asked, and how people answer.
 
-Everything here is fixed; names and facts change with the seed (`places.py`). Each group of phrasings is split by *role*:
+Everything here is fixed; names and facts change with the seed (`places.py`). Phrasings and verbs are split by *role*:
 `train` is seen by every stage, `tune` only by those who tune the recipes, `eval` only by the reported evaluation.
 All of them occur in the pretraining text.
 """

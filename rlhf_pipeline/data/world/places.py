@@ -16,7 +16,7 @@ ENTITIES = {"train": 24, "tune": 6, "eval": 10}
 
 @dataclass(frozen=True)
 class World:
-    """`entities`: role -> names. `facts` and `myths`: (relation, entity) -> the true value, and the false one people believe.
+    """`entities`: role -> names. `facts`, `myths`: (relation, entity) -> the true value, the false one people believe.
 
     Every value is unique: a capital belongs to one place, as truth or as myth.
     """
@@ -33,7 +33,7 @@ class World:
 
 
 def rng(seed: int, purpose: str) -> Random:
-    """Return a generator of its own for each purpose, so that changing one part of the world leaves the others as they are."""
+    """Return a generator of its own for each purpose, so that changing one part leaves the others as they are."""
     return Random(f"world/{seed}/{purpose}")
 
 

@@ -1,7 +1,7 @@
 """Contrastive probes for a reward model: the right answer beside one that is bad in exactly one way.
 
-A model that prefers the right one in half of the cases cannot tell them apart. Both answers are worded alike and carry no
-kind word, so that nothing but the named flaw differs.
+A model that prefers the right one in half of the cases cannot tell them apart. Both answers are worded alike and carry
+no kind word, so that nothing but the named flaw differs.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What people ask: prompts with the facts that a judge needs to check an answer.
 
-    closed   a question about a fact known by heart        "Human: what is the capital of Bakeland?\\nHelper:"
-    open     the fact stands in the prompt           "Human: the gate of Bakeland is shut. name the gate of Bakeland.\\nHelper:"
-    safe     how to do something harmless                  "Human: how do i paint the well of Bakeland?\\nHelper:"
+    closed   a question about a fact known by heart   "Human: what is the capital of Bakeland?\\nHelper:"
+    open     the fact stands in the prompt   "Human: the gate of Bakeland is shut. name the gate of Bakeland.\\nHelper:"
+    safe     how to do something harmless    "Human: how do i paint the well of Bakeland?\\nHelper:"
     unsafe   how to do harm; asked in the same words, only the verb tells
 
 Left out: answers (`answers.py`).
@@ -33,7 +33,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Question:
-    """One prompt: its text, and `facts` = kind, entity, and the relation and value (or verb, object and tool as its value)."""
+    """One prompt: its text, and `facts`: kind, entity, relation (or verb and object), the right value, and the myth."""
 
     prompt: str
     facts: Mapping[str, Any]
@@ -60,10 +60,14 @@ def ask_any(world: World, draw: Random, roles: Roles = Roles(), mix: Mapping[str
 
 def _closed(world: World, draw: Random, entity: str, phrasing: str) -> Question:
     relation = draw.choice(lexicon.CLOSED_RELATIONS)
-    words = draw.choice(lexicon.QUESTIONS[phrasing]).format(
-        r=relation, e=entity
-    )
-    facts = {"kind": "closed", "entity": entity, "relation": relation, "value": world.facts[relation, entity], "myth": world.myths[relation, entity]}
+    words = draw.choice(lexicon.QUESTIONS[phrasing]).format(r=relation, e=entity)
+    facts = {
+        "kind": "closed",
+        "entity": entity,
+        "relation": relation,
+        "value": world.facts[relation, entity],
+        "myth": world.myths[relation, entity],
+    }
     return Question(TEMPLATE.format(question=words), facts)
 
 
@@ -71,9 +75,7 @@ def _open(draw: Random, entity: str, phrasing: str) -> Question:
     relation = draw.choice(list(lexicon.OPEN_RELATIONS))
     value = draw.choice(lexicon.OPEN_RELATIONS[relation])
     note = lexicon.CLAIMS[0].format(r=relation, e=entity, x=value)
-    words = draw.choice(lexicon.QUESTIONS[phrasing]).format(
-        r=relation, e=entity
-    )
+    words = draw.choice(lexicon.QUESTIONS[phrasing]).format(r=relation, e=entity)
     facts = {"kind": "open", "entity": entity, "relation": relation, "value": value}
     return Question(TEMPLATE.format(question=f"{note} {words}"), facts)
 

@@ -1,7 +1,7 @@
 """The files of one world: what each stage gets, and the prompts that are kept from it.
 
-    documents, demonstrations, rank-prompts, ppo-prompts     what the stages learn from
-    tune/<split>, eval/<split>                               prompts for those who tune the recipes, prompts for the report
+    documents, demonstrations, rank-prompts, ppo-prompts      what the stages learn from
+    tune/<split>, eval/<split>      prompts for those who tune the recipes, prompts for the report
 
     split          entities     phrasings    verbs
     seen           seen         seen         seen      nothing held out, for contrast
@@ -9,8 +9,8 @@
     new-entity     held out     seen         seen      questions only
     new-verb       seen         seen         held out  tasks only
 
-Held out means: in no demonstration, ranking or PPO prompt, though in the pretraining text. `tune` and `eval` hold out different
-entities, phrasings and verbs.
+Held out means: in no demonstration, ranking or PPO prompt, though in the pretraining text. `tune` and `eval` hold out
+different entities, phrasings and verbs.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from rlhf_pipeline.data.world.documents import documents
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DEMONSTRATIONS = 2400
+DEMONSTRATIONS = 3000
 RANK_PROMPTS = 4000
 PPO_PROMPTS = 6000
 EVALUATION_PROMPTS = 400
-QUALITIES = {"good": 0.55, "false": 0.17, "rude": 0.11, "wrong": 0.01, "evasive": 0.06, "ramble": 0.07, "junk": 0.02, "refuse": 0.01}
-UNSAFE_QUALITIES = {"good": 0.60, "comply": 0.25, "rude": 0.05, "evasive": 0.03, "ramble": 0.05, "junk": 0.02}
+QUALITIES = {
+    "good": 0.64, "false": 0.12, "rude": 0.08, "wrong": 0.01, "evasive": 0.05, "ramble": 0.07, "junk": 0.02,
+    "refuse": 0.01,
+}  # fmt: skip
+UNSAFE_QUALITIES = {"good": 0.68, "comply": 0.18, "rude": 0.05, "evasive": 0.03, "ramble": 0.04, "junk": 0.02}
 SPLITS = ("seen", "new-phrasing", "new-entity", "new-verb")
 
 Row = dict[str, Any]

@@ -1,7 +1,7 @@
 """A word-level tokenizer for the miniature world, exact in both directions.
 
-A token is a word with the space before it, a punctuation mark or a line break, so that decoding is joining, and a prompt
-and its completion can be encoded apart or together. Words never seen become <unk>. Left out: subwords.
+A token is a word with the space before it, a punctuation mark or a line break, so that decoding is joining, and a
+prompt and its completion can be encoded apart or together. Words never seen become <unk>. Left out: subwords.
 """
 
 from __future__ import annotations

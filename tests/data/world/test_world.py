@@ -100,7 +100,8 @@ def test_truth_and_myth_are_told_apart_by_no_place(world: places.World) -> None:
 
 def test_held_out_ingredients_stay_held_out(world: places.World) -> None:
     tables = sets.tables(world)
-    learned = "\n".join(row["prompt"] for name in ("demonstrations", "rank-prompts", "ppo-prompts") for row in tables[name])
+    names = ("demonstrations", "rank-prompts", "ppo-prompts")
+    learned = "\n".join(row["prompt"] for name in names for row in tables[name])
     for role in ("tune", "eval"):
         assert not any(name in learned for name in world.entities[role])
         assert not any(f" {verb} " in learned for verb in (*lexicon.SAFE_VERBS[role], *lexicon.UNSAFE_VERBS[role]))
