@@ -23,6 +23,8 @@ pytestmark = pytest.mark.e2e
 
 UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
 READ_ONLY = "read-only"
+ROLES = {"sft": {"sft"}, "reward": {"reward"}, "ppo": {"policy", "critic"}}
+Refs = dict[str, dict[str, str]]
 
 
 def may_mount() -> bool:
@@ -54,6 +56,11 @@ def pipeline(trained: Trained, tmp_path: Path) -> Pipeline:
     return trained("llama").copy(tmp_path / "artifacts")
 
 
+def moved(before: Refs, after: Refs) -> set[str]:
+    """The roles that point elsewhere now."""
+    return {role for role, name in after["default"].items() if before["default"].get(role) != name}
+
+
 @needs_disk
 def test_read_only_disk(pipeline: Pipeline) -> None:
     fresh = ("--learning_rate", "1e-3")  # else they are answered already, and nothing has to be written
@@ -76,6 +83,8 @@ def test_disk_that_fills_up_in_mid_run(pipeline: Pipeline, stage: str) -> None:
     for report in reports[:-1]:
         line = error_line(report["status"], report["stderr"])
         assert "No space left on device" in line or "the disk is full" in line
-        assert "rlhf artifacts gc" in line and report["refs"] == before
-    assert reports[-1]["status"] == 0 and pipeline.store.refs() != before
+        assert "rlhf artifacts gc" in line
+        # the refs move together, at the earliest in the run in which the disk filled up while they were moving
+        assert moved(before, report["refs"]) in (set(), ROLES[stage])
+    assert reports[-1]["status"] == 0 and moved(before, reports[-1]["refs"]) == ROLES[stage]
     assert verify(pipeline.store) == []
