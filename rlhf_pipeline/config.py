@@ -263,14 +263,21 @@ def _plain_word(word: str) -> Any:
     return word
 
 
-def help_text(prog: str, summary: str, cls: type, *, also: str = "") -> str:
+def help_text(prog: str, summary: str, *classes: type, also: str = "") -> str:
     """Return the `--help` page of a command: one entry for each field, from its type, default and metadata["help"]."""
-    hints = typing.get_type_hints(cls)
     lines = [f"usage: {prog} [--config file.yaml] [--name value ...]", "", summary, "", "settings:"]
+    for cls in classes:
+        lines += _help_lines(cls)
+    return "\n".join([*lines, "", also]).rstrip() + "\n"
+
+
+def _help_lines(cls: type) -> list[str]:
+    hints = typing.get_type_hints(cls)
+    lines = []
     for field in _fields(cls):
         lines.append(f"  --{field.name}  {type_text(hints[field.name])}{_default_text(field)}")
         lines += textwrap.wrap(field.metadata.get("help", ""), 110, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join([*lines, "", also]).rstrip() + "\n"
+    return lines
 
 
 def _default_text(field: dataclasses.Field[Any]) -> str:

@@ -217,12 +217,12 @@ class Job:
         return ids
 
 
-def asks_for_help(argv: Sequence[str], stage: str, doc: str | None, settings: type, trainer_config: str) -> bool:
-    """Print a stage's help page where `argv` asks for it, and say whether it did."""
+def asks_for_help(argv: Sequence[str], stage: str, doc: str | None, trainer_config: str, *settings: type) -> bool:
+    """Print a stage's help page, with our own `settings`, where `argv` asks for it, and say whether it did."""
     if not {"--help", "-h"} & set(argv):
         return False
     also = f"... and every field of {trainer_config} and trl.ModelConfig under its own name."
-    print(help_text(f"rlhf {stage}", doc or "", settings, also=also), end="")
+    print(help_text(f"rlhf {stage}", doc or "", *settings, also=also), end="")
     return True
 
 

@@ -16,6 +16,7 @@ from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_pipeline.config import Setting
 from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.ppo.fields import PPOFields
 
 REFERENCE_BETA = 1.0
 """Any value but zero makes TRL build the reference; the loss itself never sees it (see ppo/trainer.py)."""
@@ -74,20 +75,8 @@ _IDLE = {
 
 
 @dataclass
-class PPOConfig(GRPOConfig):
+class PPOConfig(PPOFields, GRPOConfig):
     """Settings of one PPO run. Raises ConfigError for a fixed setting or a batch arithmetic that does not come out."""
-
-    kl_coef: float = field(default=0.05, metadata={"help": "Weight of the per-token KL penalty to the reference."})
-    gamma: float = field(default=1.0, metadata={"help": "Discount of later rewards, per token."})
-    gae_lambda: float = field(default=0.95, metadata={"help": "GAE's trade of bias (0) for variance (1)."})
-    vf_coef: float = field(default=0.1, metadata={"help": "Weight of the value loss."})
-    cliprange_value: float = field(default=0.2, metadata={"help": "How far a value may move from the rollout's."})
-    whiten_advantages: bool = field(default=True, metadata={"help": "Whiten advantages over the whole rollout."})
-    missing_eos_score: float | None = field(
-        default=None, metadata={"help": "Score of a completion that never ended; None: what the reward says."}
-    )
-    critic_learning_rate: float | None = field(default=None, metadata={"help": "None: learning_rate."})
-    critic_warmup_steps: int = field(default=0, metadata={"help": "Optimizer steps before the policy moves."})
 
     learning_rate: float = field(default=3e-6, metadata={"help": "Peak learning rate of the policy."})
     adam_epsilon: float = field(default=1e-5, metadata={"help": "Adam's epsilon (Huang et al. 2024)."})

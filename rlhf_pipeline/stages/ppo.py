@@ -20,6 +20,7 @@ from rlhf_pipeline.config import Setting, read_settings, take
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
+from rlhf_pipeline.ppo.fields import PPOFields
 from rlhf_pipeline.records import Prompt
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class PPOSettings(StageSettings):
 
 def main(argv: list[str]) -> int:
     """Run `rlhf ppo`; returns the exit status."""
-    if asks_for_help(argv, "ppo", __doc__, PPOSettings, "ppo.PPOConfig, trl.GRPOConfig"):
+    if asks_for_help(argv, "ppo", __doc__, "trl.GRPOConfig", PPOSettings, PPOFields):
         return 0
     asked = read_settings(argv)
     settings = take(PPOSettings, asked)

@@ -41,7 +41,7 @@ class PretrainSettings(StageSettings):
 
 def main(argv: list[str]) -> int:
     """Run `rlhf pretrain`; returns the exit status."""
-    if asks_for_help(argv, "pretrain", __doc__, PretrainSettings, "trl.SFTConfig"):
+    if asks_for_help(argv, "pretrain", __doc__, "trl.SFTConfig", PretrainSettings):
         return 0
     asked = read_settings(argv)
     settings = take(PretrainSettings, asked)

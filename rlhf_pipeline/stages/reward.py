@@ -36,7 +36,7 @@ class RewardSettings(StageSettings):
 
 def main(argv: list[str]) -> int:
     """Run `rlhf reward`; returns the exit status."""
-    if asks_for_help(argv, "reward", __doc__, RewardSettings, "trl.RewardConfig"):
+    if asks_for_help(argv, "reward", __doc__, "trl.RewardConfig", RewardSettings):
         return 0
     asked = read_settings(argv)
     settings = take(RewardSettings, asked)

@@ -33,7 +33,7 @@ class SFTSettings(StageSettings):
 
 def main(argv: list[str]) -> int:
     """Run `rlhf sft`; returns the exit status."""
-    if asks_for_help(argv, "sft", __doc__, SFTSettings, "trl.SFTConfig"):
+    if asks_for_help(argv, "sft", __doc__, "trl.SFTConfig", SFTSettings):
         return 0
     asked = read_settings(argv)
     settings = take(SFTSettings, asked)
