@@ -276,8 +276,8 @@ def test_what_a_stage_needs() -> None:
 
 
 def test_help_page(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not asks_for_help(["--run", "x"], "sft", "Doc.", StageSettings, "trl.SFTConfig")
-    assert asks_for_help(["--run", "x", "-h"], "sft", "Doc.", StageSettings, "trl.SFTConfig")
+    assert not asks_for_help(["--run", "x"], "sft", "Doc.", "trl.SFTConfig", StageSettings)
+    assert asks_for_help(["--run", "x", "-h"], "sft", "Doc.", "trl.SFTConfig", StageSettings)
     page = capsys.readouterr().out
     assert "usage: rlhf sft" in page and "--eval_fraction" in page and "every field of trl.SFTConfig" in page
 
