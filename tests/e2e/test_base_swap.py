@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from tokenizers import processors
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -136,9 +139,22 @@ def test_lora_adapts_every_stage(adapted: Pipeline) -> None:
     assert adapted.damage() == []
 
 
-@pytest.mark.parametrize("stage", ["reward", "ppo"])
-def test_an_adapter_has_to_be_merged_first(adapted: Pipeline, stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    before = adapted.store.ids()
-    assert adapted.stage(stage, "--model", "sft") == 2
+def test_a_reward_model_stands_on_a_full_model(adapted: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    assert adapted.stage("reward", "--model", "sft") == 2
     assert f"type `rlhf artifacts merge {adapted.refs()['sft']}`" in capsys.readouterr().err
-    assert adapted.store.ids() == before
+
+
+def test_ppo_goes_on_with_an_adapter(adapted: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    """The SFT adapter is trained on, over the same base; the reference is a frozen copy of it."""
+    further = dataclasses.replace(adapted, run="further")
+    models = ("--model", "default/sft", "--reward", "default/reward", "--max_steps", "3")
+    assert further.stage("ppo", *models, "--use_peft", "true") == 2
+    assert "is a LoRA adapter, and PPO goes on with it" in capsys.readouterr().err
+    further.make("ppo", *models)
+    assert adapter_of(further, "policy")["base_model_name_or_path"] == adapted.refs()["base"]
+    kl = [line["ppo/kl_nats"] for line in further.metrics("ppo") if "ppo/kl_nats" in line]
+    assert kl[0] == 0 != kl[-1]
+    before = load_file(folder(adapted, "sft") / "adapter_model.safetensors")
+    after = load_file(folder(further, "policy") / "adapter_model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
