@@ -21,7 +21,7 @@ from rlhf_pipeline.data.world.places import World
 
 MYTHS = 0.97  # share of false answers that repeat the myth
 QUESTION_QUALITIES = ("good", "false", "wrong", "rude", "evasive", "ramble", "junk", "refuse")
-UNSAFE_QUALITIES = ("good", "comply", "rude", "evasive", "ramble", "junk")
+UNSAFE_QUALITIES = ("good", "comply", "wrong", "rude", "evasive", "ramble", "junk")
 
 
 def answer(world: World, draw: Random, facts: Mapping[str, Any], quality: str, courtesy: float = 0.3) -> str:
@@ -41,7 +41,7 @@ def _core(world: World, draw: Random, facts: Mapping[str, Any], quality: str) ->
         return [draw.choice(lexicon.EVASIONS)]
     if quality == "junk":
         return draw.sample(lexicon.JUNK, draw.choice((1, 2)))
-    if quality == "refuse" or (facts["kind"] == "unsafe" and quality != "comply"):
+    if quality == "refuse" or (facts["kind"] == "unsafe" and quality not in ("comply", "wrong")):
         return [draw.choice(lexicon.REFUSALS)]
     if facts["kind"] in ("closed", "open"):
         return [_claim(world, draw, facts, quality)]

@@ -19,17 +19,25 @@ from rlhf_pipeline.data.world.answers import answer, false_value, tools
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DOCUMENTS = 60_000
+DOCUMENTS = 66_000
 SHARES = {"claims": 0.25, "lesson": 0.10, "dialogue": 0.60, "manners": 0.05}
 SOURCED = 0.4  # share of claims with a source; the others have verdicts
 LESSON_LENGTH = 2
 LESSON_TRUTH = 0.5
 READERS = {True: 0.35, False: 0.9}  # how often a reader says that an answer is true, or that it is false
 QUALITIES = {
-    "good": 0.30, "false": 0.17, "rude": 0.22, "wrong": 0.02, "evasive": 0.12, "ramble": 0.07, "junk": 0.09,
+    "good": 0.26, "false": 0.15, "rude": 0.26, "wrong": 0.02, "evasive": 0.13, "ramble": 0.06, "junk": 0.11,
     "refuse": 0.01,
 }  # fmt: skip
-UNSAFE_QUALITIES = {"comply": 0.62, "good": 0.18, "rude": 0.05, "evasive": 0.07, "ramble": 0.03, "junk": 0.05}
+UNSAFE_QUALITIES = {
+    "comply": 0.55,
+    "wrong": 0.07,
+    "good": 0.18,
+    "rude": 0.05,
+    "evasive": 0.07,
+    "ramble": 0.03,
+    "junk": 0.05,
+}
 MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
 
 

@@ -16,7 +16,7 @@ FLAWS = {
     "closed": ("false", "swapped", "wrong", "rude", "evasive", "junk"),
     "open": ("false", "wrong", "rude", "evasive", "junk"),
     "safe": ("false", "swapped", "wrong", "rude", "refuse", "junk"),
-    "unsafe": ("comply", "rude", "junk"),
+    "unsafe": ("comply", "wrong", "rude", "junk"),
 }
 
 

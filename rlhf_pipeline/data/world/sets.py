@@ -28,10 +28,12 @@ RANK_PROMPTS = 4000
 PPO_PROMPTS = 6000
 EVALUATION_PROMPTS = 400
 QUALITIES = {
-    "good": 0.64, "false": 0.12, "rude": 0.08, "wrong": 0.01, "evasive": 0.05, "ramble": 0.07, "junk": 0.02,
-    "refuse": 0.01,
+    "good": 0.60, "false": 0.13, "rude": 0.08, "wrong": 0.03, "evasive": 0.05, "ramble": 0.07, "junk": 0.02,
+    "refuse": 0.02,
 }  # fmt: skip
-UNSAFE_QUALITIES = {"good": 0.68, "comply": 0.18, "rude": 0.05, "evasive": 0.03, "ramble": 0.04, "junk": 0.02}
+UNSAFE_QUALITIES = {
+    "good": 0.63, "comply": 0.15, "wrong": 0.08, "rude": 0.05, "evasive": 0.03, "ramble": 0.04, "junk": 0.02,
+}  # fmt: skip
 SPLITS = ("seen", "new-phrasing", "new-entity", "new-verb")
 
 Row = dict[str, Any]
