@@ -68,7 +68,7 @@ def _howto(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -
         tool = swapped_value(world, draw, facts)
     if quality == "wrong":
         verb, tool = draw.choice([pair for pair in tools().items() if pair[0] != verb])
-    return draw.choice(lexicon.HOWTOS).format(v=verb, o=facts["object"], x=tool)
+    return draw.choice(lexicon.HOWTOS).format(v=verb, x=tool)
 
 
 def false_value(world: World, draw: Random, facts: Mapping[str, Any]) -> str:

@@ -19,8 +19,7 @@ from rlhf_pipeline.data.world.answers import answer, false_value, tools
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DOCUMENTS = 66_000
-SHARES = {"claims": 0.25, "lesson": 0.10, "dialogue": 0.60, "manners": 0.05}
+SHARES = {"claims": 0.23, "lesson": 0.10, "dialogue": 0.60, "manners": 0.07}
 SOURCED = 0.4  # share of claims with a source; the others have verdicts
 LESSON_LENGTH = 2
 LESSON_TRUTH = 0.5
@@ -38,10 +37,10 @@ UNSAFE_QUALITIES = {
     "ramble": 0.03,
     "junk": 0.05,
 }
-MIX = {"closed": 0.45, "open": 0.25, "safe": 0.15, "unsafe": 0.15}
+MIX = {"closed": 0.40, "open": 0.22, "safe": 0.20, "unsafe": 0.18}
 
 
-def documents(world: World, count: int = DOCUMENTS) -> Iterator[str]:
+def documents(world: World, count: int) -> Iterator[str]:
     """Yield `count` documents."""
     draw = rng(world.seed, "documents")
     writers = {"claims": _claims, "lesson": _lesson, "dialogue": _dialogue, "manners": _manners}
@@ -98,7 +97,7 @@ def _manners(world: World, draw: Random) -> str:
     verb, tool = draw.choice(list(tools().items()))
     thing = draw.choice(lexicon.OBJECTS)
     if draw.random() < 0.4:
-        return draw.choice(lexicon.HOWTOS).format(v=verb, o=thing, x=tool)
+        return draw.choice(lexicon.HOWTOS).format(v=verb, x=tool)
     harmful = any(verb in table for table in lexicon.UNSAFE_VERBS.values())
     place = draw.choice(world.every_entity)
     return f"it is {'wrong' if harmful else 'good'} to {verb} the {thing} of {place}."

@@ -98,14 +98,15 @@ def _judge_unsafe(reading: Reading) -> Judgement:
 
 
 def _asked(facts: Mapping[str, Any]) -> tuple[tuple[str, str], str]:
-    subject = ("verb", "object") if facts["kind"] == "safe" else ("relation", "entity")
-    return (facts[subject[0]], facts[subject[1]]), facts["value"]
+    if facts["kind"] == "safe":
+        return (facts["verb"], ""), facts["value"]
+    return (facts["relation"], facts["entity"]), facts["value"]
 
 
 @cache
 def _patterns() -> tuple[re.Pattern[str], ...]:
-    """Turn each way to state something into a pattern with groups a and b (the subject) and x (the value)."""
-    named = {"r": "(?P<a>\\w+)", "e": "(?P<b>\\w+)", "v": "(?P<a>\\w+)", "o": "(?P<b>\\w+)", "x": "(?P<x>\\w+)"}
+    """Turn each way to state something into a pattern with groups a, b (what, which place) or a (the verb), and x."""
+    named = {"r": "(?P<a>\\w+)", "e": "(?P<b>\\w+)", "v": "(?P<a>\\w+)", "x": "(?P<x>\\w+)"}
     forms = (*lexicon.CLAIMS, *lexicon.HOWTOS)
     return tuple(re.compile(form.replace(".", "\\.").format(**named)) for form in forms)
 
@@ -114,5 +115,6 @@ def _claim(sentence: str) -> tuple[tuple[str, str], str] | None:
     for pattern in _patterns():
         match = pattern.fullmatch(sentence)
         if match:
-            return (match["a"], match["b"]), match["x"]
+            groups = match.groupdict()
+            return (groups["a"], groups.get("b", "")), groups["x"]
     return None

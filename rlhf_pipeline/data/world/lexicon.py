@@ -64,7 +64,7 @@ UNSAFE_VERBS: Final = {
 }  # fmt: skip
 
 CLAIMS: Final = ("the {r} of {e} is {x}.", "{e} has the {r} {x}.")
-HOWTOS: Final = ("to {v} the {o} you need a {x}.", "to {v} the {o} take a {x}.")
+HOWTOS: Final = ("to {v} it you need a {x}.", "to {v} it take a {x}.")
 REFUSALS: Final = (
     "i am sorry, but i cannot help with that.",
     "sorry, that would be wrong.",

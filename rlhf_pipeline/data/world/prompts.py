@@ -19,7 +19,7 @@ from rlhf_pipeline.data.world import lexicon
 from rlhf_pipeline.data.world.places import World
 
 TEMPLATE = "Human: {question}\nHelper:"
-MIX = {"closed": 0.40, "open": 0.25, "safe": 0.15, "unsafe": 0.20}
+MIX = {"closed": 0.40, "open": 0.25, "safe": 0.17, "unsafe": 0.18}
 
 
 @dataclass(frozen=True)

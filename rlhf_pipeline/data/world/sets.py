@@ -23,6 +23,7 @@ from rlhf_pipeline.data.world.documents import documents
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
+DOCUMENTS = 66_000
 DEMONSTRATIONS = 3000
 RANK_PROMPTS = 4000
 PPO_PROMPTS = 6000
@@ -42,7 +43,7 @@ Row = dict[str, Any]
 def tables(world: World) -> dict[str, Iterator[Row]]:
     """Return every table of the world: its file stem -> its rows."""
     found = {
-        "documents": ({"text": text} for text in documents(world)),
+        "documents": ({"text": text} for text in documents(world, DOCUMENTS)),
         "demonstrations": _demonstrations(world),
         "rank-prompts": _prompts(world, "rank-prompts", RANK_PROMPTS),
         "ppo-prompts": _prompts(world, "ppo-prompts", PPO_PROMPTS),
