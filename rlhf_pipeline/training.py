@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,16 +36,18 @@ def train_and_publish(
     counts: Mapping[str, int],
     role: str | None = None,
     also_refs: Mapping[str, str] | None = None,
+    measure: Callable[[], Mapping[str, float]] = dict,
 ) -> None:
     """Train (or go on), evaluate where rows were held out, and publish the model under `role`, or the stage's name.
 
-    `counts` tell what became of the rows; they are kept in the manifest's metrics. Every rank calls this.
+    `counts` tell what became of the rows, `measure` adds to the trainer's held-out metrics; both are kept in the
+    manifest. Every rank calls this.
     """
     watch(trainer, job, shown)
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     train(trainer, job)
-    metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    metrics = {**trainer.evaluate(), **measure()} if trainer.eval_dataset is not None else {}
     say(f"{job.stage}: {summary(metrics)}")
     job.need_space(parameters, 0)
     with job.store.staging() as staged:
