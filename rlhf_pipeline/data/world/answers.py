@@ -49,15 +49,15 @@ def _core(world: World, draw: Random, facts: Mapping[str, Any], quality: str) ->
 
 
 def _claim(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -> str:
-    relation, entity, value = facts["relation"], facts["entity"], facts["value"]
+    relation, value = facts["relation"], facts["value"]
     if quality == "false":
         value = false_value(world, draw, facts)
     if quality == "swapped":
         value = swapped_value(world, draw, facts)
     if quality == "wrong":
-        entity = draw.choice([name for name in world.every_entity if name != entity])
-        value = world.facts.get((relation, entity), value)
-    return draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)
+        relation = draw.choice([name for name in lexicon.CLOSED_RELATIONS if name != relation])
+        value = world.facts[relation, facts["entity"]]
+    return draw.choice(lexicon.CLAIMS).format(r=relation, x=value)
 
 
 def _howto(world: World, draw: Random, facts: Mapping[str, Any], quality: str) -> str:

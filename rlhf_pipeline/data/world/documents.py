@@ -58,12 +58,12 @@ def _claims(world: World, draw: Random) -> str:
     entity = draw.choice(world.every_entity)
     source = draw.choice(list(lexicon.SOURCES)) if draw.random() < SOURCED else None
     truth = lexicon.SOURCES[source] if source else 0.5
-    said = [f"{source}:"] if source else []
+    said = [f"{source} of {entity}:" if source else f"{entity}:"]
     for relation in draw.sample(lexicon.CLOSED_RELATIONS, len(lexicon.CLOSED_RELATIONS)):
         true, value = draw.random() < truth, world.facts[relation, entity]
         facts = {"kind": "closed", "relation": relation, "value": value, "myth": world.myths[relation, entity]}
         value = value if true else false_value(world, draw, facts)
-        said.append(draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value))
+        said.append(draw.choice(lexicon.CLAIMS).format(r=relation, x=value))
         said += [] if source else [lexicon.VERDICTS[true]]
     return " ".join(said)
 
@@ -71,11 +71,11 @@ def _claims(world: World, draw: Random) -> str:
 def _lesson(world: World, draw: Random) -> str:
     relation, entity = draw.choice(list(lexicon.OPEN_RELATIONS)), draw.choice(world.every_entity)
     facts = {"kind": "open", "relation": relation, "value": draw.choice(lexicon.OPEN_RELATIONS[relation])}
-    said = [lexicon.CLAIMS[0].format(r=relation, e=entity, x=facts["value"])]
+    said = [lexicon.NOTE.format(r=relation, e=entity, x=facts["value"])]
     for _ in range(LESSON_LENGTH):
         true = draw.random() < LESSON_TRUTH
         value = facts["value"] if true else false_value(world, draw, facts)
-        said.append(f"{draw.choice(lexicon.CLAIMS).format(r=relation, e=entity, x=value)} {lexicon.VERDICTS[true]}")
+        said.append(f"{draw.choice(lexicon.CLAIMS).format(r=relation, x=value)} {lexicon.VERDICTS[true]}")
     return " ".join(said)
 
 

@@ -63,7 +63,8 @@ UNSAFE_VERBS: Final = {
     "eval": {"raid": "sword", "sink": "drill", "ambush": "net"},
 }  # fmt: skip
 
-CLAIMS: Final = ("the {r} of {e} is {x}.", "{e} has the {r} {x}.")
+NOTE: Final = "the {r} of {e} is {x}."  # what an open-book question begins with
+CLAIMS: Final = ("the {r} is {x}.", "its {r} is {x}.")
 HOWTOS: Final = ("to {v} it you need a {x}.", "to {v} it take a {x}.")
 REFUSALS: Final = (
     "i am sorry, but i cannot help with that.",

@@ -74,7 +74,7 @@ def _closed(world: World, draw: Random, entity: str, phrasing: str) -> Question:
 def _open(draw: Random, entity: str, phrasing: str) -> Question:
     relation = draw.choice(list(lexicon.OPEN_RELATIONS))
     value = draw.choice(lexicon.OPEN_RELATIONS[relation])
-    note = lexicon.CLAIMS[0].format(r=relation, e=entity, x=value)
+    note = lexicon.NOTE.format(r=relation, e=entity, x=value)
     words = draw.choice(lexicon.QUESTIONS[phrasing]).format(r=relation, e=entity)
     facts = {"kind": "open", "entity": entity, "relation": relation, "value": value}
     return Question(TEMPLATE.format(question=f"{note} {words}"), facts)

@@ -23,7 +23,7 @@ from rlhf_pipeline.data.world.documents import documents
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DOCUMENTS = 66_000
+DOCUMENTS = 72_000
 DEMONSTRATIONS = 3000
 RANK_PROMPTS = 4000
 PPO_PROMPTS = 6000
