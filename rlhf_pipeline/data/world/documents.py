@@ -19,9 +19,9 @@ from rlhf_pipeline.data.world.answers import answer, false_value, tools
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-SHARES = {"claims": 0.23, "lesson": 0.10, "dialogue": 0.60, "manners": 0.07}
+SHARES = {"claims": 0.20, "lesson": 0.20, "dialogue": 0.54, "manners": 0.06}
 SOURCED = 0.4  # share of claims with a source; the others have verdicts
-LESSON_LENGTH = 2
+LESSON_LENGTH = 3
 LESSON_TRUTH = 0.5
 READERS = {True: 0.35, False: 0.9}  # how often a reader says that an answer is true, or that it is false
 QUALITIES = {
@@ -37,7 +37,7 @@ UNSAFE_QUALITIES = {
     "ramble": 0.03,
     "junk": 0.05,
 }
-MIX = {"closed": 0.40, "open": 0.22, "safe": 0.20, "unsafe": 0.18}
+MIX = {"closed": 0.38, "open": 0.26, "safe": 0.18, "unsafe": 0.18}
 
 
 def documents(world: World, count: int) -> Iterator[str]:

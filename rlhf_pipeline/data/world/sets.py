@@ -23,9 +23,9 @@ from rlhf_pipeline.data.world.documents import documents
 from rlhf_pipeline.data.world.places import World, rng
 from rlhf_pipeline.data.world.prompts import Roles, ask_any
 
-DOCUMENTS = 72_000
+DOCUMENTS = 75_000
 DEMONSTRATIONS = 3000
-RANK_PROMPTS = 4000
+RANK_PROMPTS = 8000
 PPO_PROMPTS = 6000
 EVALUATION_PROMPTS = 400
 QUALITIES = {
