@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from transformers import TrainingArguments
+from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig
 
 from rlhf_pipeline.config import Setting, refuse_unknown, take
@@ -42,7 +43,7 @@ def trainer_arguments(
     Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere, and
     `LaunchError` where the trainer sees fewer processes than were started.
     """
-    quiet_peft()
+    quiet_libraries()
     refuse_decided(settings)
     refuse_unknown(settings, own, cls, ModelConfig)
     with_defaults = {
@@ -64,8 +65,9 @@ def refuse_decided(settings: Mapping[str, Setting]) -> None:
             raise ConfigError(f"{settings[name].where}: `{name}` cannot be set: {instead}")
 
 
-def quiet_peft() -> None:
-    """Silence a warning of peft's that says nothing to the user of a stage."""
+def quiet_libraries() -> None:
+    """Silence bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
+    disable_progress_bar()
     # transformers renamed it, peft 0.21 still asks under the old name: remove once peft does not
     warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
 
