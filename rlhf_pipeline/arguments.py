@@ -18,7 +18,7 @@ from transformers.utils.logging import disable_progress_bar
 from trl import ModelConfig
 
 from rlhf_pipeline.config import Setting, refuse_unknown, take
-from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.errors import ConfigError, LaunchError
 from rlhf_pipeline.launch.processes import require_world, world_size
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
@@ -55,6 +55,11 @@ def trainer_arguments(
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = take(cls, {**with_defaults, **settings})
     require_world(arguments.world_size, os.environ)
+    if arguments.n_gpu > 1:  # transformers would wrap the model in nn.DataParallel and multiply the batch
+        raise LaunchError(
+            f"one process sees {arguments.n_gpu} GPUs; start one process on each with `accelerate launch --config_file "
+            "recipes/accelerate/nvlink.yaml`, or show it one with CUDA_VISIBLE_DEVICES=0"
+        )
     return arguments, take(ModelConfig, settings)
 
 
@@ -76,7 +81,7 @@ def machine_defaults() -> dict[str, Any]:
     """Defaults that follow from the machine, and those that every stage shares."""
     gpu = torch.cuda.is_available()
     defaults: dict[str, Any] = {
-        "bf16": gpu and torch.cuda.is_bf16_supported(),
+        "bf16": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "gradient_checkpointing": gpu,
         "use_cpu": not gpu and not _under_deepspeed(),
         "report_to": "none",

@@ -99,8 +99,8 @@ def logprobs(
 
 
 def placement() -> dict[str, Any]:
-    """Options of `from_pretrained` that load a model for inference onto the GPUs of this machine, if it has any."""
-    return {"device_map": "auto"} if torch.cuda.is_available() else {}
+    """Options of `from_pretrained` that load a model for inference onto the first GPU, where there is one."""
+    return {"device_map": {"": 0}} if torch.cuda.is_available() else {}
 
 
 def stop_ids(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

@@ -211,7 +211,8 @@ class Job:
         }
         self.store.set_refs(self.run, {**(also_refs or {}), **ids})
         if not self.keep_checkpoints:
-            shutil.rmtree(self.checkpoints, ignore_errors=True)
+            for checkpoint in self.checkpoints.glob("checkpoint-*"):
+                shutil.rmtree(checkpoint, ignore_errors=True)
         (self.directory / DONE).write_text(json.dumps(ids))
         say(f"{self.stage}: published {', '.join(ids.values())} in {seconds:.0f} s")
         return ids

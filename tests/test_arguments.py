@@ -91,10 +91,10 @@ def test_processes_that_the_trainer_does_not_see(tmp_path: Path, monkeypatch: py
 
 def test_gpu_trains_in_bf16_with_gradient_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     defaults = machine_defaults()
     assert defaults["bf16"] and defaults["gradient_checkpointing"] and not defaults["use_cpu"]
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     assert not machine_defaults()["bf16"]
 
 

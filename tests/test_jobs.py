@@ -191,9 +191,12 @@ class TestWorking:
     def test_checkpoints_go_unless_they_are_asked_for(self, store: Store) -> None:
         for keep in (False, True):
             job = make_job(store, {"seed": int(keep)}, keep_checkpoints=keep)
-            job.checkpoints.mkdir(parents=True)
+            checkpoint, tracked = job.checkpoints / "checkpoint-3", job.checkpoints / "runs"
+            checkpoint.mkdir(parents=True)
+            tracked.mkdir()
             publish(job, "sft")
-            assert job.checkpoints.exists() == keep
+            assert checkpoint.exists() == keep
+            assert tracked.exists()
             assert json.loads((job.directory / DONE).read_text()) == {"sft": store.ref("default", "sft")}
 
     def test_two_processes_on_one_stage(self, store: Store) -> None:

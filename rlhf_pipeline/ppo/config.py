@@ -57,6 +57,7 @@ FIXED: dict[str, tuple[Any, str]] = {
         False,
         "the critic's values travel beside the model's output, where DDP does not look",
     ),
+    "fp16": (False, "the norms of both networks are watched before the loss scale is taken off; use bf16 or float32"),
     "use_vllm": (False, _UNTESTED),
     "use_transformers_continuous_batching": (False, _UNTESTED),
     "use_liger_kernel": (False, _UNTESTED),

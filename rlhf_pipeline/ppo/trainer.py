@@ -119,6 +119,8 @@ class PPOTrainer(GRPOTrainer):
             silence_dropout(network)
             place_positions(network)
         silence_dropout(self.critic)
+        if args.gradient_checkpointing:  # under PEFT the policy's own switch does not reach it
+            self.critic.backbone.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
         self.model.critic = self.critic  # one module, one engine: clipping, ZeRO, DDP and resume cover both
         self.model.register_forward_hook(self._hear, with_kwargs=True)
 
@@ -312,6 +314,8 @@ class PPOTrainer(GRPOTrainer):
             if parameter.grad is not None:  # DeepSpeed keeps gradients elsewhere
                 grads["critic" if id(parameter) in of_critic else "policy"].append(parameter.grad)
         norms = {name: torch.nn.utils.get_total_norm(tensors) for name, tensors in grads.items() if tensors}
+        if not norms:
+            return
         self._require_finite(**{f"{name}_grad_norm": norm for name, norm in norms.items()})
         for name, norm in norms.items():
             self.figures.note("train", f"{name}_grad_norm", norm)

@@ -148,13 +148,14 @@ def run(
 
 def parents(start: Checkpoint, rewards: Sequence[Reward]) -> dict[str, str]:
     """Name what the policy descends from: where it starts, and every reward model."""
-    checkpoints = [reward.checkpoint.parent for reward in rewards if reward.checkpoint is not None]
-    return {"start": start.parent, **{f"reward{n or ''}": parent for n, parent in enumerate(checkpoints)}}
+    placed = [(n, reward.checkpoint.parent) for n, reward in enumerate(rewards) if reward.checkpoint is not None]
+    return {"start": start.parent, **{f"reward{n or ''}": parent for n, parent in placed}}
 
 
 def sources(rewards: Sequence[Reward]) -> dict[str, str]:
-    """Name every reward function with the hash of its file, for the input key."""
-    return {f"reward:{reward.name}": reward.fingerprint for reward in rewards if reward.function is not None}
+    """Name every reward function, by its place among the rewards, with the hash of its file, for the input key."""
+    placed = enumerate(rewards)
+    return {f"reward{n or ''}:{reward.name}": reward.fingerprint for n, reward in placed if reward.function is not None}
 
 
 def prompt_room(positions: int, completion: int, asked: int | None) -> int:
@@ -196,11 +197,16 @@ def first_critic(
     tokenizer: PreTrainedTokenizerBase,
     options: Mapping[str, Any],
 ) -> Critic:
-    """Load the critic's first weights: a reward model with the policy's tokenizer and its head, or the policy."""
+    """Load the critic's first weights: a reward model with the policy's tokenizer and its head, or the policy.
+
+    All of them are trained, so they are never quantised, and float32 whatever the policy's dtype: small steps would
+    vanish in bf16 weights.
+    """
     from rlhf_pipeline.models import load_causal, load_classifier
     from rlhf_pipeline.ppo.critic import Critic
     from rlhf_pipeline.scoring import same_tokenizer
 
+    options = {name: value for name, value in options.items() if name != "quantization_config"} | {"dtype": "float32"}
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
     if settings.critic == "policy" or (settings.critic == "auto" and not fitting):
         say(f"ppo: the critic starts from {start.parent} with a head of zeros")
