@@ -164,6 +164,9 @@ def _win_rates(report: Mapping[str, Any]) -> Iterator[Section]:
 
 def _pair_accuracy(report: Mapping[str, Any]) -> Iterator[Section]:
     found = {split: report["splits"][split].get("reward_accuracy") for split in split_names(report)}
+    headline = report.get("reward_accuracy") or {}
+    if "prompts" in headline:
+        found = {headline["prompts"]: headline, **found}
     rows = [[split, share_text(one), _share(one["ceiling"]), str(one["n"])] for split, one in found.items() if one]
     yield Section(
         "Reward model: pairs ordered as labellers ranked them",

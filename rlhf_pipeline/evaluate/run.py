@@ -18,6 +18,7 @@ from rlhf_pipeline.encoding import LongRow, OnLongRow, fit
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.evaluate.answers import Answers, Sampling, answer_all, with_rewards
 from rlhf_pipeline.evaluate.epochs import score_by_epoch, sft_checkpoints
+from rlhf_pipeline.evaluate.held_out import held_out_accuracy
 from rlhf_pipeline.evaluate.reward_accuracy import probe_accuracy, probe_pairs
 from rlhf_pipeline.evaluate.split_results import Measured, best_of, measure, reward_accuracy, split_results
 from rlhf_pipeline.generation import placement
@@ -59,8 +60,12 @@ def evaluate(store: Store, asked: Evaluation) -> dict[str, Any]:
     for name, prompts in splits.items():
         rows = range(start, start := start + len(prompts))
         results[name] = _split(asked, prompts, {model: found.rows(rows) for model, found in answers.items()}, reward)
+    held_out = None
+    if asked.reward is not None and reward is not None and asked.world_seed is not None:
+        held_out = held_out_accuracy(store, asked.run, asked.reward, reward)
     return {
         **_headline(results, asked),
+        **({} if held_out is None else {"reward_accuracy": held_out}),
         "seconds": {**_stage_seconds(store, asked), "eval": round(time.monotonic() - began, 1)},
         "skipped_long_prompts": skipped,
         "splits": results,
