@@ -23,7 +23,7 @@ SEEDED = $(if $(SEED),--seed $(SEED))
 
 help:
 	@echo "make demo                 everything, from nothing to the report, on a CPU (SEED=1 for another world)"
-	@echo "make demo-overoptimise    the demo's PPO again without the KL penalty, and the plot of what happens"
+	@echo "make demo-overoptimise    PPO against a weak reward model with and without the KL penalty, and the plot"
 	@echo "make sft BASE=<hub id or folder> SFT_DATA=<...>     fine-tune on demonstrations"
 	@echo "make rm RM_DATA=<...>     train the reward model on rankings (make reward is the same)"
 	@echo "make ppo PPO_DATA=<...>   optimise the policy against it"
@@ -117,13 +117,18 @@ demo: install
 	$(call demo_stage,ppo) --data $(WORLD)/ppo-prompts.jsonl
 	$(BIN)/rlhf eval --config recipes/demo/eval.yaml $(call COMMON,$(DEMO))
 
-# The same PPO from the same models in a run of its own, with nothing changed but the KL penalty.
-FREE = $(DEMO)-kl0
+# The demo's reward model is too good to be fooled within minutes, so a weak one, stopped after 30 steps, is optimised
+# twice; nothing differs between the two runs but the KL penalty.
+WEAK = $(DEMO)-weak
+weak_ppo = $(BIN)/rlhf ppo --config recipes/demo/ppo.yaml $(call COMMON,$(WEAK)-$(1)) --seed $(DEMO_SEED) --max_steps 120 \
+	--model $(DEMO)/sft --reward $(WEAK)/reward recipes/demo/judge.py:judge --data $(WORLD)/ppo-prompts.jsonl $(2)
 
 demo-overoptimise: demo
-	$(BIN)/rlhf ppo --config recipes/demo/ppo.yaml $(call COMMON,$(FREE)) --seed $(DEMO_SEED) --kl_coef 0 \
-		--model $(DEMO)/sft --reward $(DEMO)/reward recipes/demo/judge.py:judge --data $(WORLD)/ppo-prompts.jsonl
-	$(BIN)/rlhf eval --frontier $(DEMO) $(FREE) --run '$(FREE)' --artifacts '$(ARTIFACTS)'
+	$(BIN)/rlhf reward --config recipes/demo/reward.yaml $(call COMMON,$(WEAK)) --seed $(DEMO_SEED) --max_steps 30 \
+		--model $(DEMO)/sft --data $(FEEDBACK)/rankings.jsonl
+	$(call weak_ppo,penalty)
+	$(call weak_ppo,kl0,--kl_coef 0)
+	$(BIN)/rlhf eval --frontier $(WEAK)-penalty $(WEAK)-kl0 --run '$(WEAK)-kl0' --artifacts '$(ARTIFACTS)'
 
 # --- quality ---------------------------------------------------------------------------------------------------------
 

@@ -110,11 +110,13 @@ def test_the_demo_shows_every_command_and_names_its_run_by_the_seed() -> None:
 
 
 def test_overoptimise_changes_only_the_penalty() -> None:
-    *demo, ppo, plot = typed("demo-overoptimise", "SEED=1")
+    *demo, reward, penalty, free, plot = typed("demo-overoptimise", "SEED=1")
     assert demo == typed("demo", "SEED=1")
-    assert "--run 'demo-seed1-kl0'" in ppo
-    assert "--kl_coef 0 --model demo-seed1/sft --reward demo-seed1/reward recipes/demo/judge.py:judge" in ppo
-    assert plot.startswith(f"{BIN}/rlhf eval --frontier demo-seed1 demo-seed1-kl0")
+    assert "--run 'demo-seed1-weak'" in reward
+    assert "--max_steps 30 --model demo-seed1/sft" in reward
+    assert "--reward demo-seed1-weak/reward recipes/demo/judge.py:judge" in penalty
+    assert free == penalty.replace("-weak-penalty'", "-weak-kl0'") + " --kl_coef 0"
+    assert plot.startswith(f"{BIN}/rlhf eval --frontier demo-seed1-weak-penalty demo-seed1-weak-kl0")
 
 
 def test_help_is_the_default() -> None:
