@@ -20,6 +20,7 @@ from trl import ModelConfig
 from rlhf_pipeline.config import Setting, refuse_unknown, take
 from rlhf_pipeline.errors import ConfigError, LaunchError
 from rlhf_pipeline.launch.processes import require_world, world_size
+from rlhf_pipeline.machine import keep_freed_memory
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -44,6 +45,8 @@ def trainer_arguments(
     `LaunchError` where the trainer sees fewer processes than were started.
     """
     quiet_libraries()
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     refuse_decided(settings)
     refuse_unknown(settings, own, cls, ModelConfig)
     with_defaults = {

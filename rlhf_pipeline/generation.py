@@ -1,19 +1,15 @@
 """Sample completions from a causal language model, and give back the log-probabilities of completions.
 
 Completions are drawn from softmax(logits / temperature) and nothing else: no top-k, top-p or repetition penalty, not
-even where a checkpoint's generation_config.json asks for one, since log-probabilities know nothing of them. The loop is
-our own because of what it saves over `model.generate` (K samples of a prompt share one pass over it; a finished row
-leaves the batch): 2.5 times the completions a second at K = 4 on a CPU.
+even where a checkpoint's generation_config.json asks for one, since log-probabilities know nothing of them.
 
 Shapes: B rows, P prompt tokens, C completion tokens, K samples a prompt, V vocabulary.
-Left out: beams, tools, images, vLLM (PPO's rollouts use TRL's engines), models without a key/value cache.
+Left out: the loop itself (`decoding`), beams, tools, images.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +19,7 @@ from peft import PeftModel
 from torch import Tensor
 from tqdm import tqdm
 
+from .decoding import decode, evaluating, left_pad, position_ids
 from .encoding import encode_prompt
 from .errors import ModelError
 
@@ -30,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .records import Text
-
-Forward = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -65,11 +60,11 @@ def sample(
     _check_room(model, prompt_ids, max_new_tokens)
     stops = stop_ids(model, tokenizer)
     token_ids: dict[int, list[list[int]]] = {}
-    with _evaluating(model) as forward:
+    with evaluating(model) as forward:
         for places in _batches(prompt_ids, max(1, batch_size // num_return_sequences), num_return_sequences):
-            ids, mask = _left_pad([prompt_ids[i] for i in places], _pad_id(tokenizer), model.device)
+            ids, mask = left_pad([prompt_ids[i] for i in places], _pad_id(tokenizer), model.device)
             noise = np.stack([_uniforms(seed, i, num_return_sequences, max_new_tokens) for i in places])
-            rows = _decode(forward, ids, mask, torch.from_numpy(noise).to(ids.device), stops, temperature)
+            rows, _ = decode(forward, ids, mask, torch.from_numpy(noise).to(ids.device), stops, temperature)
             for n, i in enumerate(places):
                 token_ids[i] = rows[n * num_return_sequences : (n + 1) * num_return_sequences]
     return [[_completion(tokenizer, ids, stops) for ids in token_ids[i]] for i in range(len(prompts))]
@@ -87,11 +82,11 @@ def logprobs(
     """Compute log softmax(logits / temperature) of every completion token: a (C,) float32 tensor a row, on the CPU."""
     found: dict[int, Tensor] = {}
     rows = [[*prompt, *completion] for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
-    with _evaluating(model) as forward:
+    with evaluating(model) as forward:
         for places in _batches(rows, batch_size, 1):
-            ids, mask = _left_pad([rows[i] for i in places], _pad_id(tokenizer), model.device)
+            ids, mask = left_pad([rows[i] for i in places], _pad_id(tokenizer), model.device)
             longest = max(len(completion_ids[i]) for i in places)
-            output = forward(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), last=longest + 1)
+            output = forward(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask), last=longest + 1)
             all_logprobs = (output.logits[:, :-1].float() / temperature).log_softmax(-1)  # (B, C, V)
             of_tokens = all_logprobs.gather(-1, ids[:, ids.shape[1] - longest :, None]).squeeze(-1).cpu()  # (B, C)
             found.update({i: of_tokens[n, longest - len(completion_ids[i]) :] for n, i in enumerate(places)})
@@ -109,59 +104,6 @@ def stop_ids(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerB
     configured = generation_config.eos_token_id if generation_config is not None else None
     ids = configured if isinstance(configured, list) else [configured]
     return sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None})
-
-
-def _decode(
-    forward: Forward, ids: Tensor, mask: Tensor, noise: Tensor, stops: list[int], temperature: float
-) -> list[list[int]]:
-    """Continue left-padded prompts (B, P) by K completions each; `noise` (B, K, C) is uniform in [0, 1).
-
-    Returns B * K lists of ids, the K of one prompt together. The prompt is read once; a row that stopped leaves.
-    """
-    batch, samples, length = noise.shape
-    noise = noise.view(batch * samples, length)
-    positions = _positions(mask)
-    output = forward(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=True, last=1)
-    cache = output.past_key_values
-    cache.batch_repeat_interleave(samples)
-    logits = output.logits[:, -1].repeat_interleave(samples, 0)  # (B * K, V)
-    mask, positions = (x.repeat_interleave(samples, 0) for x in (mask, positions[:, -1:]))
-    rows = torch.arange(batch * samples, device=ids.device)
-    written = torch.full((batch * samples, length), -1, dtype=torch.long, device=ids.device)
-    stop = torch.tensor(stops, device=ids.device)
-    for step in range(length):
-        tokens = _next_tokens(logits, temperature, noise[rows, step])
-        written[rows, step] = tokens
-        going_on = ~torch.isin(tokens, stop)
-        if step + 1 == length or not going_on.any():
-            break
-        if not going_on.all():
-            kept = going_on.nonzero().squeeze(1)
-            cache.batch_select_indices(kept)
-            rows, tokens, mask, positions = (x[kept] for x in (rows, tokens, mask, positions))
-        mask, positions = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1), positions + 1
-        output = forward(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            last=1,
-        )
-        logits = output.logits[:, -1]
-    return [[int(token) for token in row if token >= 0] for row in written.tolist()]
-
-
-def _next_tokens(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
-    """Draw one token a row by inverting the cumulative distribution: `logits` (B, V), `uniform` (B,) gives (B,)."""
-    if temperature == 0:
-        return logits.argmax(-1)
-    cumulative = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
-    total = cumulative[:, -1:]
-    if not torch.isfinite(total).all():
-        raise ModelError("the model's next-token probabilities are not finite: its weights hold NaN or infinity")
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True).squeeze(1)
-    return drawn.clamp(max=logits.shape[-1] - 1)
 
 
 def _uniforms(seed: int, place: int, samples: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -185,19 +127,6 @@ def _batches(rows: Sequence[list[int]], batch_size: int, samples: int) -> Iterat
             bar.update(len(places) * samples)
 
 
-def _left_pad(rows: Iterable[list[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Rows of ids as one (B, P) tensor that ends together, and its mask: 1 where a token counts."""
-    rows = list(rows)
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[pad_id] * (width - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
-
-
-def _positions(mask: Tensor) -> Tensor:
-    return (mask.cumsum(-1) - 1).clamp(min=0)
-
-
 def _pad_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Any id will do under a mask of 0: tokenizers without a pad token are welcome here."""
     return int(tokenizer.pad_token_id or 0)
@@ -213,28 +142,3 @@ def _check_room(model: PreTrainedModel | PeftModel, prompt_ids: list[list[int]],
             f"the longest prompt has {longest} tokens and --max_new_tokens is {max_new_tokens}, but the model has "
             f"{positions} positions; shorten one of them"
         )
-
-
-@contextmanager
-def _evaluating(model: PreTrainedModel | PeftModel) -> Iterator[Forward]:
-    """The model's forward pass without dropout and gradients, for models with and without position ids.
-
-    Its `last` is how many positions at the end need logits. Models that know no position ids (ALiBi) read the mask.
-    """
-    plain = model.get_base_model() if isinstance(model, PeftModel) else model  # adapters sit inside its layers
-    known = inspect.signature(plain.forward).parameters
-    if "past_key_values" not in known:
-        raise ModelError(f"{type(plain).__name__} has no key/value cache to sample with; choose an attention model")
-
-    def forward(*, last: int, position_ids: Tensor, **inputs: Any) -> Any:
-        if "position_ids" in known:
-            inputs["position_ids"] = position_ids
-        return plain(logits_to_keep=last, **inputs)
-
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield forward
-    finally:
-        model.train(was_training)

@@ -29,7 +29,8 @@ KEY_VERSION = 1
 DONE = "published.json"
 
 NOT_IN_KEY = frozenset({
-    "run", "artifacts", "force", "config", "base", "model", "reward", "data", "data_format", "tokenizer", "report_to",
+    "run", "artifacts", "force", "config", "preset", "base", "model", "reward", "data", "data_format", "ptx_data",
+    "normalize_on", "tokenizer", "report_to",
     "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "logging_first_step", "log_level",
     "save_total_limit", "keep_checkpoints", "model_revision",
     "dataloader_num_workers", "dataset_num_proc", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token",

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -126,7 +128,7 @@ def load_tokenizer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> P
 
 def load_causal(store: Store, checkpoint: Checkpoint, *, trainable: bool = False, **options: Any) -> PreTrainedModel:
     """Load a causal language model, or a LoRA adapter over its base (a `PeftModel`; `trainable` to train on)."""
-    adapted = _adapter_base(store, checkpoint)
+    adapted = adapter_base(store, checkpoint)
     if adapted is not None:
         return _with_adapter(load_causal(store, adapted, **options), checkpoint, trainable)
     check_causal(load_config(checkpoint, bool(options.get("trust_remote_code"))), checkpoint.location)
@@ -141,7 +143,7 @@ def load_classifier(
     The head's scale is that of Stiennon et al. 2020 (summarize-from-feedback). Raises `ModelError` where the
     architecture has no such class, or where the checkpoint has more labels than one.
     """
-    adapted = _adapter_base(store, checkpoint)
+    adapted = adapter_base(store, checkpoint)
     if adapted is not None:
         return _with_adapter(load_classifier(store, adapted, **options), checkpoint, trainable)
     config = load_config(checkpoint, bool(options.get("trust_remote_code")))
@@ -151,6 +153,27 @@ def load_classifier(
     if not _is_classifier(config):
         _reset_head(model)
     return model
+
+
+def classifier_on_adapter(store: Store, checkpoint: Checkpoint, **options: Any) -> PreTrainedModel:
+    """Load the base of a causal model's LoRA adapter as a classifier that goes on with the adapter, and a fresh head.
+
+    Returns a `PeftModel` to train; base and adapter weights are those of the policy, so that both can share the base.
+    """
+    from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+
+    base = adapter_base(store, checkpoint)
+    config = LoraConfig.from_pretrained(checkpoint.location)
+    if base is None or config.peft_type != "LORA" or config.modules_to_save:
+        raise ModelError(
+            f"{checkpoint.parent}: a reward model goes on with a plain LoRA adapter, and this is another kind; type "
+            f"`rlhf artifacts merge {checkpoint.parent}` and pass the id it prints with `--model`"
+        )
+    config.task_type, config.inference_mode = "SEQ_CLS", False
+    with _old_names():
+        model = get_peft_model(load_classifier(store, base, **options), config)
+    set_peft_model_state_dict(model, load_peft_weights(checkpoint.location))
+    return cast(PreTrainedModel, model)
 
 
 def _is_classifier(config: PretrainedConfig) -> bool:
@@ -197,19 +220,27 @@ def adapter_base_name(folder: str) -> str | None:
         ) from error
 
 
-def _adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
+def adapter_base(store: Store, checkpoint: Checkpoint) -> Checkpoint | None:
+    """The checkpoint that an adapter adapts, or None for a full model."""
     name = adapter_base_name(checkpoint.location)
     if name is None:
         return None
-    revision = json.loads((Path(checkpoint.location) / ADAPTER_CONFIG).read_text()).get("revision")
+    revision = json.loads((Path(checkpoint.location) / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("revision")
     return find_checkpoint(store, name, run="", revision=revision)
 
 
 def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool) -> PreTrainedModel:
     from peft import PeftModel
 
-    with warnings.catch_warnings():  # remove once peft (0.21 here) follows the renaming in transformers
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+    with _old_names():
         adapted = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
     adapted.active_peft_config.base_model_name_or_path = base.name_or_path  # saving looks there, an id it asks the hub
     return cast(PreTrainedModel, adapted)
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Silence a renaming in transformers that peft (0.21 here) has not followed: remove once it does."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+        yield

@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -27,7 +27,7 @@ from rlhf_pipeline.errors import ConfigError, ModelError, first_line
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from rlhf_pipeline.scoring import RewardModel
+    from rlhf_pipeline.scoring import Normalization, RewardModel
 
 RewardFunction = Callable[..., list[float]]
 _FUNCTION = re.compile(r"(?P<home>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
@@ -75,17 +75,19 @@ def _module(home: str, text: str) -> ModuleType:
     return module
 
 
-def load_reward_model(store: Store, checkpoint: Checkpoint, device: Any, **options: Any) -> RewardModel:
-    """Load a frozen reward model onto `device`.
+def load_reward_model(
+    store: Store, checkpoint: Checkpoint, device: Any, *, over: Checkpoint | None = None, **options: Any
+) -> RewardModel:
+    """Load a frozen reward model onto `device`; an adapter whose base is `over`, the policy's, shares that with it.
 
     Raises `ModelError` where it gives no score, or its tokenizer cannot pad.
     """
-    from rlhf_pipeline.models import check_scorer, load_classifier, load_tokenizer
+    from rlhf_pipeline.models import adapter_base, check_scorer, load_classifier, load_tokenizer
+    from rlhf_pipeline.ppo.shared import SharedReward, read_adapter
     from rlhf_pipeline.scoring import RewardModel
     from rlhf_pipeline.tokenization import PLAIN_TEMPLATE
 
     check_scorer(checkpoint, bool(options.get("trust_remote_code")))
-    model = load_classifier(store, checkpoint, **options).eval().requires_grad_(False)
     tokenizer = load_tokenizer(checkpoint, bool(options.get("trust_remote_code")))
     if tokenizer.pad_token_id is None:
         raise ModelError(
@@ -93,8 +95,25 @@ def load_reward_model(store: Store, checkpoint: Checkpoint, device: Any, **optio
             "together; set `pad_token` in its tokenizer_config.json"
         )
     tokenizer.chat_template = tokenizer.chat_template or PLAIN_TEMPLATE
+    base = adapter_base(store, checkpoint)
+    if over is not None and base is not None and base.parent == over.parent:
+        shared = SharedReward(read_adapter(checkpoint.location), f"reward_{checkpoint.parent}".replace(".", "_"))
+        return RewardModel(shared, tokenizer, checkpoint.parent, normalization=_normalization(checkpoint, {}))
+    model = load_classifier(store, checkpoint, **options).eval().requires_grad_(False)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # where the pooled token is looked for
-    return RewardModel(model.to(device), tokenizer, checkpoint.parent)
+    shifted = _normalization(checkpoint, model.config.to_dict())
+    return RewardModel(model.to(device), tokenizer, checkpoint.parent, normalization=shifted)
+
+
+def _normalization(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Normalization:
+    """Read how a reward model's scores are shifted: in its config.json, which an adapter may have beside it."""
+    from rlhf_pipeline.models import adapter_base_name
+    from rlhf_pipeline.scoring import Normalization
+
+    if adapter_base_name(checkpoint.location) is not None:
+        beside = Path(checkpoint.location) / "config.json"
+        config = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+    return Normalization.of(config)
 
 
 def load_rewards(
@@ -103,6 +122,8 @@ def load_rewards(
     tokenizer: PreTrainedTokenizerBase,
     stops: Collection[int],
     device: Any,
+    *,
+    over: Checkpoint | None = None,
     **options: Any,
 ) -> tuple[list[RewardFunction], list[RewardModel]]:
     """Load every reward as a function for the trainer, in the order asked for; also the reward models behind them."""
@@ -112,7 +133,7 @@ def load_rewards(
         if reward.checkpoint is None:
             functions.append(function_reward(reward, stops))
         else:
-            models.append(load_reward_model(store, reward.checkpoint, device, **options))
+            models.append(load_reward_model(store, reward.checkpoint, device, over=over, **options))
             functions.append(model_reward(models[-1], tokenizer, stops))
     return functions, models
 

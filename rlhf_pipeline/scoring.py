@@ -8,9 +8,9 @@ Left out: training (`stages.reward`), and combining several rewards (`stages.ppo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tqdm import tqdm
@@ -20,17 +20,32 @@ from rlhf_pipeline.encoding import encode_completion, encode_prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from rlhf_pipeline.ppo.shared import SharedReward
     from rlhf_pipeline.records import Text
 
 
 @dataclass(frozen=True)
-class RewardModel:
-    """A sequence classifier with one label, its tokenizer, and the name it has in logs."""
+class Normalization:
+    """What makes a reward of a raw score: (score - offset) / scale; it lies in a reward model's config.json."""
 
-    model: PreTrainedModel
+    offset: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Normalization:
+        """Read `reward_offset` and `reward_scale` from a config.json."""
+        return cls(float(config.get("reward_offset", 0.0)), float(config.get("reward_scale", 1.0)))
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """A sequence classifier with one label, its tokenizer, the name it has in logs, and how its scores are shifted."""
+
+    model: PreTrainedModel | SharedReward
     tokenizer: PreTrainedTokenizerBase
     name: str
     batch_size: int = 64
+    normalization: Normalization = Normalization()
 
     def encode(self, prompt: Text, completion: Text, finished: bool) -> list[int]:
         """Encode one prompt with its completion: P + C ids."""
@@ -57,13 +72,13 @@ class RewardModel:
 
     @torch.no_grad()
     def score_ids(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Score B rows of ids, P + C each: (B,) float32, on the CPU; rows of similar length share a batch."""
+        """Score B rows of ids, P + C each, rows of similar length together: (B,) float32, on the CPU."""
         scores = torch.empty(len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False, disable=None):
             scores[batch] = self._forward([rows[i] for i in batch])
-        return scores
+        return (scores - self.normalization.offset) / self.normalization.scale
 
     def _forward(self, rows: list[Sequence[int]]) -> torch.Tensor:
         """One padded forward pass, (B, P + C) to (B,); padding is on the right, where pooling looks for pad tokens."""

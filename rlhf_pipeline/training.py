@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import SaveStrategy
 
 from rlhf_pipeline.arguments import resolved
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint
-from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.jobs import Job, is_main_process, say
-from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base_name
+from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base, adapter_base_name, load_tokenizer
 from rlhf_pipeline.progress import train, watch
+from rlhf_pipeline.tokenization import make_fit
 
 NOT_PUBLISHED = ("training_args.bin", "README.md")
 """What trainers leave beside a model: a pickle, and a model card that names local paths."""
@@ -37,11 +38,12 @@ def train_and_publish(
     role: str | None = None,
     also_refs: Mapping[str, str] | None = None,
     measure: Callable[[], Mapping[str, float]] = dict,
+    also_save: Callable[[Path], None] | None = None,
 ) -> None:
     """Train (or go on), evaluate where rows were held out, and publish the model under `role`, or the stage's name.
 
     `counts` tell what became of the rows, `measure` adds to the trainer's held-out metrics; both are kept in the
-    manifest. Every rank calls this.
+    manifest. `also_save` writes more into the folder. Every rank calls this.
     """
     watch(trainer, job, shown)
     parameters = trained_parameters(trainer)
@@ -51,12 +53,25 @@ def train_and_publish(
     say(f"{job.stage}: {summary(metrics)}")
     job.need_space(parameters, 0)
     with job.store.staging() as staged:
-        save(trainer, staged, start)
+        save(trainer, staged, adapter_base(job.store, start) or start)
         if is_main_process():
+            if also_save is not None:
+                also_save(staged)
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({role or job.stage: staged}, config=config, metrics=numbers, also_refs=also_refs)
     trainer.accelerator.wait_for_everyone()
+
+
+def stage_tokenizer(start: Checkpoint, arguments: Any, *, may_grow: bool = True) -> PreTrainedTokenizerBase:
+    """Load the tokenizer beside a checkpoint and make it fit, with the EOS and the chat template that were asked for.
+
+    Both are then taken out of `arguments`: TRL would apply them once more.
+    """
+    tokenizer = load_tokenizer(start, arguments.trust_remote_code)
+    make_fit(tokenizer, eos_token=arguments.eos_token, chat_template=arguments.chat_template_path, may_grow=may_grow)
+    arguments.eos_token = arguments.chat_template_path = None
+    return tokenizer
 
 
 def trained_parameters(trainer: Trainer) -> int:
@@ -97,6 +112,15 @@ def refuse_adapter(start: Checkpoint, what: str) -> None:
         raise ModelError(
             f"{start.parent} is a LoRA adapter, and {what} needs a full model; "
             f"type `rlhf artifacts merge {start.parent}` and pass the id it prints with `--model`"
+        )
+
+
+def refuse_second_adapter(start: Checkpoint, use_peft: bool) -> None:
+    """Raise `ConfigError` where a fresh adapter is asked for on top of one: a stage goes on with that one."""
+    if use_peft and adapter_base_name(start.location) is not None:
+        raise ConfigError(
+            f"use_peft: {start.parent} is a LoRA adapter, and the stage goes on with it; leave use_peft out, or type "
+            f"`rlhf artifacts merge {start.parent}` and pass the id it prints with `--model`"
         )
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
 from rlhf_pipeline.errors import ModelError
-from rlhf_pipeline.generation import _decode, _next_tokens, logprobs, sample, stop_ids
+from rlhf_pipeline.generation import logprobs, sample, stop_ids
 from tests.tiny import CHAT_TEMPLATE, make_llama, make_tokenizer
 
 PROMPTS = ["a", "what is this?", "hello there", "b c"]
@@ -55,20 +52,6 @@ def test_seeds_and_samples_differ(llama, tokenizer):
     assert all(row[0] != row[1] for row in first)
 
 
-def test_next_tokens_follow_the_tempered_softmax():
-    logits = torch.tensor([1.0, 0.0, -torch.inf, 2.0])
-    uniform = torch.from_numpy(np.random.default_rng(0).random(40_000))
-    drawn = _next_tokens(logits.expand(40_000, 4), 0.5, uniform)
-    share = torch.bincount(drawn, minlength=4) / 40_000
-    # exp([2, 0, -inf, 4]) / sum = [7.389, 1, 0, 54.598] / 62.987
-    torch.testing.assert_close(share, torch.tensor([0.1173, 0.0159, 0.0, 0.8668]), atol=0.006, rtol=0)
-
-
-def test_inverse_cdf_at_its_ends():
-    logits = torch.log(torch.tensor([[0.0, 0.5, 0.5, 0.0]])).expand(3, 4)
-    assert _next_tokens(logits, 1.0, torch.tensor([0.0, 0.5, 1 - 2**-53], dtype=torch.float64)).tolist() == [1, 2, 2]
-
-
 def test_finished_rows_end_with_their_stop_and_others_are_cut(tokenizer):
     model = make_llama()
     model.generation_config.eos_token_id = [1, *range(180, 258)]  # many bytes end a completion
@@ -91,23 +74,6 @@ def test_stop_ids_join_tokenizer_and_checkpoint(tokenizer):
     assert stop_ids(model, tokenizer) == [1, 9]
     model.generation_config.eos_token_id = None
     assert stop_ids(model, tokenizer) == [1]
-
-
-def test_finished_rows_are_not_computed_again():
-    calls = []
-    cache = SimpleNamespace(batch_repeat_interleave=lambda k: None, batch_select_indices=lambda kept: None)
-
-    def forward(*, input_ids, **rest):
-        calls.append(len(input_ids))
-        logits = torch.full((len(input_ids), 1, 4), -10.0)
-        logits[:, :, 1 if len(calls) > 1 else 3] = 10.0
-        logits[0, :, :] = torch.tensor([0.0, 50.0, 0.0, 0.0])  # the first row that is left always ends with token 1
-        return SimpleNamespace(logits=logits, past_key_values=cache)
-
-    noise = torch.full((3, 1, 5), 0.5, dtype=torch.float64)
-    rows = _decode(forward, torch.ones(3, 2, dtype=torch.long), torch.ones(3, 2, dtype=torch.long), noise, [1], 1.0)
-    assert calls == [3, 2]
-    assert rows == [[1], [3, 1], [3, 1]]
 
 
 def test_a_checkpoints_own_sampling_settings_are_left_aside(tokenizer):

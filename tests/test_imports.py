@@ -15,9 +15,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
-    ("data", "launch", "ppo"),
+    ("data", "launch", "ppo", "decoding", "machine"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
-    ("jobs", "prepared", "progress", "training", "ppo.trainer"),
+    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer"),
     ("stages", "evaluate", "feedback"),
     ("cli", "__main__"),
 )

@@ -7,6 +7,7 @@ gradient_accumulation_steps micro-batches of it; num_iterations are the PPO epoc
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from trl.trainer.grpo_config import GRPOConfig
 from rlhf_pipeline.config import Setting
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.ppo.fields import PPOFields
+from rlhf_pipeline.ppo.guards import guard_actions
 
 REFERENCE_BETA = 1.0
 """Any value but zero makes TRL build the reference; the loss itself never sees it (see ppo/trainer.py)."""
@@ -58,15 +60,17 @@ FIXED: dict[str, tuple[Any, str]] = {
         "the critic's values travel beside the model's output, where DDP does not look",
     ),
     "fp16": (False, "the norms of both networks are watched before the loss scale is taken off; use bf16 or float32"),
-    "use_vllm": (False, _UNTESTED),
+    "vllm_structured_outputs_regex": (None, _SAMPLING),
     "use_transformers_continuous_batching": (False, _UNTESTED),
     "use_liger_kernel": (False, _UNTESTED),
+    "router_aux_loss_coef": (0.0, "the packed forward leaves the routers' auxiliary loss out"),
+    "ds3_gather_for_generation": (True, "the sampler lets rows leave the batch, which every rank does at its own time"),
     "auto_find_batch_size": (False, "a smaller batch would change the minibatches; lower per_device_train_batch_size"),
     "enable_jit_checkpoint": (False, "checkpoints are taken between rollouts only, so that resuming is exact"),
 }
 """Inherited setting -> (the value PPO works with, why it is not open)."""
 
-_IDLE_PREFIXES = ("sapo_", "vespo_", "vllm_", "entropy_", "ref_model_")
+_IDLE_PREFIXES = ("sapo_", "vespo_", "entropy_", "ref_model_")
 _IDLE = {
     "max_tool_calling_iterations",
     "use_transformers_paged",
@@ -88,6 +92,11 @@ class PPOConfig(PPOFields, GRPOConfig):
         default=None, metadata={"help": "Optimizer steps between log lines; None: one a rollout."}
     )
 
+    vllm_importance_sampling_mode: str = field(
+        default="token_truncate",
+        metadata={"help": "How vLLM's mismatch is corrected in the policy loss: a capped ratio on every token."},
+    )
+
     def __post_init__(self) -> None:
         _refuse_changed(self)
         derived = {name: getattr(self, name) for name in ("save_steps", "logging_steps")}
@@ -98,6 +107,8 @@ class PPOConfig(PPOFields, GRPOConfig):
         for name, (value, _) in FIXED.items():
             setattr(self, name, value)
         self._check_batches()
+        self._check_numbers()
+        self._check_vllm()
         if derived["logging_steps"] is None:
             self.logging_steps = self.steps_per_rollout
         if derived["save_steps"] is None:
@@ -135,9 +146,31 @@ class PPOConfig(PPOFields, GRPOConfig):
                 f"{self.gradient_accumulation_steps}, so that a rollout is cut into whole minibatches; set "
                 f"steps_per_generation to {_nearest(self.micro_batches, self.gradient_accumulation_steps)}"
             )
-        for name in ("kl_coef", "vf_coef", "critic_warmup_steps", "cliprange_value"):
+
+    def _check_numbers(self) -> None:
+        for name in ("kl_coef", "vf_coef", "critic_warmup_steps", "cliprange_value", "ptx_coef"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it cannot be negative")
+        for name in ("kl_target", "kl_horizon", "kl_limit"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above zero")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"ema_decay is {self.ema_decay}; it must lie between 0 and 1, like 0.992")
+        guard_actions(self.guards)
+
+    def _check_vllm(self) -> None:
+        """Refuse vLLM's settings without vLLM, and what it cannot do."""
+        if self.use_vllm:
+            if importlib.util.find_spec("vllm") is None:
+                raise ConfigError("use_vllm: vLLM is not installed; type `pip install 'rlhf_pipeline[vllm]'`")
+            if self.temperature > 2:
+                raise ConfigError(
+                    f"temperature {self.temperature}: vLLM takes at most 2; lower it, or leave use_vllm out"
+                )
+            return
+        for name, default in _defaults(self).items():
+            if name.startswith("vllm_") and getattr(self, name) != default:
+                raise ConfigError(f"`{name}` has no effect without use_vllm; set use_vllm, or remove it")
 
     def _check_boundaries(self) -> None:
         """Keep every checkpoint at the end of a rollout: only there is resuming exact."""
@@ -156,11 +189,15 @@ class PPOConfig(PPOFields, GRPOConfig):
 
 def _refuse_changed(config: PPOConfig) -> None:
     """Raise ConfigError for the first fixed setting that is neither at TRL's default nor at PPO's value."""
-    defaults = {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}
+    defaults = _defaults(config)
     for name, reason in fixed_settings().items():
         value = getattr(config, name, None)
         if value not in (defaults.get(name), FIXED.get(name, (None, ""))[0]):
             raise ConfigError(f"`{name}` cannot be {value!r} in PPO: {reason}")
+
+
+def _defaults(config: PPOConfig) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(config) if f.default is not dataclasses.MISSING}
 
 
 def fixed_settings() -> dict[str, str]:

@@ -8,14 +8,14 @@ with `value_head.safetensors` beside it. Left out: a head on the policy's own tr
 from __future__ import annotations
 
 import copy
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import Parameter
 from transformers import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
     AutoModel,
@@ -24,7 +24,8 @@ from transformers import (
 )
 
 from rlhf_pipeline.errors import ModelError
-from rlhf_pipeline.ppo.masked import position_ids
+from rlhf_pipeline.ppo.forward import backbone_states
+from rlhf_pipeline.ppo.packing import Packed
 
 HEAD_FILE = "value_head.safetensors"
 
@@ -39,7 +40,6 @@ class Critic(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.takes_positions = "position_ids" in inspect.signature(backbone.forward).parameters
 
     @classmethod
     def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
@@ -81,27 +81,36 @@ class Critic(nn.Module):
         critic.head.load_state_dict(load_file(head_file))
         return critic
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, completion_length: int) -> Tensor:
-        """Value the states before the last `completion_length` tokens: (B, P + C) ids and mask to (B, C) float32.
+    def forward(self, packed: Packed) -> Tensor:
+        """Value the states before the completion tokens of `packed`: (N,), at least float32.
 
-        The state before token t is read at position t - 1, so the prompt must hold at least one token.
+        The state before token t is read at position t - 1, where the policy predicts it.
         """
-        positions = {"position_ids": position_ids(attention_mask)} if self.takes_positions else {}
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **positions)
-        states = hidden.last_hidden_state[:, -completion_length - 1 : -1]  # (B, C, hidden)
-        return self.head(states).squeeze(-1).float()  # type: ignore[no-any-return]
+        values: Tensor = self.head(backbone_states(self.backbone, packed.ids)[packed.predicts]).squeeze(-1)
+        return values.to(torch.promote_types(values.dtype, torch.float32))
+
+    def trained(self) -> Iterable[Parameter]:
+        """The parameters that training moves."""
+        return self.parameters()
 
     def save(self, folder: str | Path, state: Mapping[str, Tensor] | None = None) -> None:
-        """Write weights and config into `folder`; `state` replaces the module's own (gathered from several ranks)."""
+        """Write weights and config into `folder`; `state` is that of policy and critic, gathered from ranks."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        state = self.state_dict() if state is None else state
-        backbone = {name.removeprefix("backbone."): w for name, w in state.items() if name.startswith("backbone.")}
+        if state is None:
+            state = {f"critic.{name}": weight for name, weight in self.state_dict().items()}
+        prefix = "critic.backbone."
+        backbone = {name.removeprefix(prefix): weight for name, weight in state.items() if name.startswith(prefix)}
+        head = state["critic.head.weight"]
         if type(self.backbone.config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-            self._as_classifier(backbone, state["head.weight"]).save_pretrained(folder)
+            self._as_classifier(backbone, head).save_pretrained(folder)
             return
         self.backbone.save_pretrained(folder, state_dict=backbone)
-        save_file({"weight": state["head.weight"].contiguous()}, folder / HEAD_FILE)
+        save_file({"weight": head.contiguous()}, folder / HEAD_FILE)
+
+    def resume(self, folder: str | Path) -> None:
+        """Go on from what `save` wrote."""
+        self.load_state_dict(Critic.load(folder, dtype="auto").state_dict())
 
     def _as_classifier(self, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
         """Lend the weights, uncopied, to the architecture's sequence-classification class."""

@@ -29,15 +29,21 @@ class Figures:
         """Add one value of a figure; `mode` is train or eval."""
         self.metrics[mode][f"ppo/{name}"].append(float(value))
 
-    def note_completions(self, mode: str, **per_completion: Tensor) -> None:
-        """Add figures with one number a completion, (B,) on every rank: their mean, and the spread of the score."""
-        for name, values in per_completion.items():
-            everywhere: Tensor = self.accelerator.gather(values)
-            self.note(mode, name, everywhere.mean())
-            if name == "score":
-                self.note(mode, "score_std", everywhere.std(correction=0))
-            if mode == "eval":
-                self.held_out[name].extend(everywhere.tolist())
+    def note_completions(self, mode: str, **per_completion: Tensor) -> dict[str, float]:
+        """Add figures with one number a completion, (B,) on every rank: their means, which are returned.
+
+        Of `score` also its spread, and its correlation with `completion_tokens`, zero where either never varies.
+        """
+        everywhere = {name: self.accelerator.gather(values) for name, values in per_completion.items()}
+        figures = {name: float(values.mean()) for name, values in everywhere.items()}
+        figures["score_std"] = float(everywhere["score"].std(correction=0))
+        figures["score_length_correlation"] = correlation(everywhere["score"], everywhere["completion_tokens"])
+        for name, value in figures.items():
+            self.note(mode, name, value)
+        if mode == "eval":
+            for name, values in everywhere.items():
+                self.held_out[name].extend(values.tolist())
+        return figures
 
     def add_micro_batch(self, tokens: float, **totals: float) -> None:
         """Add a micro-batch's totals to its minibatch's means; `tokens` is the count of the whole minibatch."""
@@ -54,3 +60,10 @@ class Figures:
         """Half the width of the 95 % interval of every held-out mean, over completions (one a prompt)."""
         numbers = {name: torch.tensor(values) for name, values in self.held_out.items() if len(values) > 1}
         return {f"eval_ppo/{name}_ci95": Z95 * x.std().item() / math.sqrt(len(x)) for name, x in numbers.items()}
+
+
+def correlation(x: Tensor, y: Tensor) -> float:
+    """Pearson's correlation of two (B,) tensors; zero where either never varies."""
+    x, y = (z.double() - z.double().mean() for z in (x, y))
+    norm = float(x.norm() * y.norm())
+    return float(x @ y) / norm if norm > 0 else 0.0

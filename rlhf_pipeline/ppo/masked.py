@@ -59,11 +59,3 @@ def last_index(mask: Tensor) -> Tensor:
     """Return the column of the last True of every row of `mask` (B, C); (B,), -1 where a row has none."""
     columns = torch.arange(mask.size(1), device=mask.device)
     return torch.where(mask, columns, -1).amax(dim=1)
-
-
-def position_ids(attention_mask: Tensor) -> Tensor:
-    """Count positions from the first real token: (B, T) mask to (B, T) ids; padding reads as position 0.
-
-    The same rule as `generate`, so that left padding moves no token, whatever the position embedding.
-    """
-    return (attention_mask.long().cumsum(dim=-1) - 1).clamp(min=0)

@@ -1,17 +1,15 @@
 """Optimise a policy against a reward with PPO.
 
 In: a policy to start from, this run's `sft` unless `model` names another; a reward, this run's `reward` unless `reward`
-names others; prompts. Out: two artifacts, `policy` and `critic`, whose refs move together. The reference is the policy
-that training starts from. Left out: tools, images, vLLM, adaptive KL, a pretraining-loss term.
+names others; prompts; pretraining text where `ptx_coef` asks for it. Out: two artifacts, `policy` and `critic`, whose
+refs move together. The reference is the policy that training starts from. Left out: tools, images.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_pipeline.artifacts import Store
@@ -21,7 +19,8 @@ from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
 from rlhf_pipeline.ppo.fields import PPOFields
-from rlhf_pipeline.records import Prompt
+from rlhf_pipeline.ppo.presets import describe, with_preset
+from rlhf_pipeline.records import Document, Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,24 +28,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rlhf_pipeline.encoding import LongRow
-    from rlhf_pipeline.ppo.critic import Critic
+    from rlhf_pipeline.ppo.config import PPOConfig
     from rlhf_pipeline.ppo.trainer import PPOTrainer
+    from rlhf_pipeline.prepared import Prepared
     from rlhf_pipeline.rewards import Reward
-    from rlhf_pipeline.scoring import RewardModel
 
 SHOWN = (
     "ppo/score", "ppo/kl_nats", "ppo/completion_tokens", "ppo/eos_fraction", "ppo/value_loss",
     "ppo/explained_variance", "ppo/clip_fraction", "ppo/policy_grad_norm", "ppo/critic_grad_norm",
 )  # fmt: skip
 HELD_OUT = ("score", "kl_nats", "completion_tokens", "eos_fraction")
-REFERENCE_COPY = "ref"
-"""The folder in which peft saves TRL's frozen copy of the adapter that training starts from."""
 
 
 @dataclass(frozen=True)
 class PPOSettings(StageSettings):
     """Our own settings of the stage; those of ppo.PPOConfig, TRL's GRPOConfig and trl.ModelConfig stand beside them."""
 
+    preset: Literal["instructgpt", "tldr"] | None = field(
+        default=None, metadata={"help": "settings of a paper, below the file and the command line"}
+    )
     model: str = field(
         default="sft", metadata={"help": "artifact, folder or hub id to start from; default: this run's `sft`"}
     )
@@ -60,6 +60,7 @@ class PPOSettings(StageSettings):
     )
     data: str = field(default="", metadata={"help": "prompts: a file, a folder of `datasets`, or a hub id"})
     data_format: str = field(default="auto", metadata={"help": "format of the data; auto finds out"})
+    ptx_data: str = field(default="", metadata={"help": "documents for the pretraining loss, with ptx_coef"})
     max_prompt_tokens: int | None = field(
         default=None, metadata={"help": "longest prompt; default: what the model holds beside max_completion_length"}
     )
@@ -71,16 +72,19 @@ def main(argv: list[str]) -> int:
         return 0
     asked = read_settings(argv)
     settings = take(PPOSettings, asked)
+    asked = with_preset(asked, settings.preset)
     need_data(settings.data, "ppo", "prompts")
     from rlhf_pipeline.rewards import find_reward
 
     store = Store(settings.artifacts)
     rows = read(settings.data, Prompt, on_bad_row=settings.on_bad_row, data_format=settings.data_format)
+    text = read(settings.ptx_data, Document, on_bad_row=settings.on_bad_row) if settings.ptx_data else None
     start = find_checkpoint(store, settings.model, settings.run, hub_revision(asked))
     rewards = [find_reward(store, text, settings.run) for text in settings.reward]
-    job = Job("ppo", store, settings, asked, parents(start, rewards), {"prompts": rows.fingerprint, **sources(rewards)})
+    data = {"prompts": rows.fingerprint, **sources(rewards), **({} if text is None else {"ptx": text.fingerprint})}
+    job = Job("ppo", store, settings, asked, parents(start, rewards), data)
     if not job.answered("policy", "critic"):
-        run(job, settings, asked, rows, start, rewards)
+        run(job, settings, asked, rows, text, start, rewards)
     return 0
 
 
@@ -89,6 +93,7 @@ def run(
     settings: PPOSettings,
     asked: Mapping[str, Setting],
     rows: Rows[Prompt],
+    text: Rows[Document] | None,
     start: Checkpoint,
     rewards: Sequence[Reward],
 ) -> None:
@@ -97,53 +102,104 @@ def run(
     from transformers import set_seed
     from trl import get_peft_config
 
-    from rlhf_pipeline.arguments import trainer_arguments
-    from rlhf_pipeline.generation import stop_ids
-    from rlhf_pipeline.models import check_causal, load_causal, load_config, load_tokenizer, loading_options
-    from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
+    from rlhf_pipeline.models import adapter_base, check_causal, load_config, load_tokenizer
+    from rlhf_pipeline.networks import load_networks
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import prepare, report, room
-    from rlhf_pipeline.rewards import load_rewards
     from rlhf_pipeline.tokenization import make_fit
+    from rlhf_pipeline.training import refuse_second_adapter
 
-    refuse_fixed(asked)
-    arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, job.checkpoints, {})
-    if "per_device_eval_batch_size" not in asked:
-        arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
+    arguments, model_config = ppo_arguments(job, asked)
     refuse_second_adapter(start, model_config.use_peft)
-    config = load_config(adapted_base(job.store, start), arguments.trust_remote_code)
+    config = load_config(adapter_base(job.store, start) or start, arguments.trust_remote_code)
     check_causal(config, start.location)
     tokenizer = load_tokenizer(start, arguments.trust_remote_code)
     make_fit(tokenizer, may_grow=False)
-    longest = prompt_room(room(config, None), int(arguments.max_completion_length or 0), settings.max_prompt_tokens)
+    completion = int(arguments.max_completion_length or 0)
+    longest = prompt_room(room(config, None), completion, settings.max_prompt_tokens)
     encode = prompt_encoder(tokenizer, longest, settings.on_long_row)
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
+    if settings.preset is not None:
+        say(describe(settings.preset))
     say(f"ppo: {arguments.describe_batches()}")
 
     set_seed(arguments.seed)
-    options = loading_options(model_config, arguments.trust_remote_code)
-    policy = load_causal(job.store, start, trainable=True, **options)
-    if start.revision is not None:  # TRL loads the reference by the policy's name
-        arguments.model_init_kwargs = {"revision": start.revision}
-    stops = stop_ids(policy, tokenizer)
-    functions, models = load_rewards(job.store, rewards, tokenizer, stops, arguments.device, **options)
+    row_tokens = longest_prompt(tokenizer, prepared) + completion
+    peft_config = get_peft_config(model_config)
+    networks = load_networks(
+        job.store, start, rewards, tokenizer, settings.critic, peft_config=peft_config, device=arguments.device,
+        options=network_options(arguments, model_config, row_tokens),
+    )  # fmt: skip
+    follow_start(arguments, start, row_tokens)
 
     with job.working():
-        start = start.kept_in(job.store)
-        for reward in rewards:
-            if reward.checkpoint is not None:
-                reward.checkpoint.kept_in(job.store)
+        start = kept(job, start, rewards)
         trainer = PPOTrainer(
-            model=policy,
-            critic=first_critic(job.store, settings, start, models, tokenizer, options),
-            reward_funcs=functions,
+            model=networks.policy,
+            critic=networks.critic,
+            reward_funcs=networks.reward_functions,
             args=arguments,
             train_dataset=Dataset.from_list(prepared.train),
             eval_dataset=Dataset.from_list(prepared.held_out) if prepared.held_out else None,
             processing_class=tokenizer,
-            peft_config=get_peft_config(model_config),
+            peft_config=peft_config,
+            pretraining_rows=[] if text is None else text_rows(tokenizer, text, row_tokens),
+            shared_rewards=networks.shared_rewards,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
+
+
+def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
+    """Copy what came from folders into the store, so that the lineage resolves; returns the start as it is there."""
+    for reward in rewards:
+        if reward.checkpoint is not None:
+            reward.checkpoint.kept_in(job.store)
+    return start.kept_in(job.store)
+
+
+def ppo_arguments(job: Job, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
+    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default."""
+    import torch
+
+    from rlhf_pipeline.arguments import trainer_arguments
+    from rlhf_pipeline.machine import cpu_has_bf16
+    from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
+
+    refuse_fixed(asked)
+    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16()}
+    arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, job.checkpoints, quick)
+    if "per_device_eval_batch_size" not in asked:
+        arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
+    return arguments, model_config
+
+
+def network_options(arguments: PPOConfig, model_config: Any, row_tokens: int) -> dict[str, Any]:
+    """What `from_pretrained` takes, with the attention that is quickest for rows of `row_tokens` on a CPU."""
+    import torch
+
+    from rlhf_pipeline.machine import cpu_attention
+    from rlhf_pipeline.models import loading_options
+
+    options = loading_options(model_config, arguments.trust_remote_code)
+    return options if torch.cuda.is_available() else {**cpu_attention(row_tokens), **options}
+
+
+def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int) -> None:
+    """Tell TRL which revision the reference has, and vLLM how long a row can be."""
+    if start.revision is not None:  # TRL loads the reference by the policy's name
+        arguments.model_init_kwargs = {"revision": start.revision}
+    if arguments.use_vllm and arguments.vllm_max_model_length is None:
+        arguments.vllm_max_model_length = row_tokens
+
+
+def text_rows(tokenizer: PreTrainedTokenizerBase, text: Rows[Document], row_tokens: int) -> list[list[int]]:
+    """Cut documents, each ended by EOS, into rows of at most `row_tokens`; one token alone predicts nothing."""
+    from rlhf_pipeline.prepared import document_encoder
+
+    encode = document_encoder(tokenizer)
+    documents = [encode(document, text.where(n))[0]["input_ids"] for n, document in enumerate(text.records)]  # type: ignore[index]
+    pieces = [ids[i : i + row_tokens] for ids in documents for i in range(0, len(ids), row_tokens)]
+    return [piece for piece in pieces if len(piece) > 1]
 
 
 def parents(start: Checkpoint, rewards: Sequence[Reward]) -> dict[str, str]:
@@ -189,40 +245,11 @@ def prompt_encoder(
     return encode
 
 
-def first_critic(
-    store: Store,
-    settings: PPOSettings,
-    start: Checkpoint,
-    models: Sequence[RewardModel],
-    tokenizer: PreTrainedTokenizerBase,
-    options: Mapping[str, Any],
-) -> Critic:
-    """Load the critic's first weights: a reward model with the policy's tokenizer and its head, or the policy.
+def longest_prompt(tokenizer: PreTrainedTokenizerBase, prepared: Prepared[Prompt]) -> int:
+    """Tokens of the longest prompt that is trained or evaluated on."""
+    from rlhf_pipeline.encoding import encode_prompt
 
-    All of them are trained, so they are never quantised, and float32 whatever the policy's dtype: small steps would
-    vanish in bf16 weights.
-    """
-    from rlhf_pipeline.models import load_causal, load_classifier
-    from rlhf_pipeline.ppo.critic import Critic
-    from rlhf_pipeline.scoring import same_tokenizer
-
-    options = {name: value for name, value in options.items() if name != "quantization_config"} | {"dtype": "float32"}
-    fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
-    if settings.critic == "policy" or (settings.critic == "auto" and not fitting):
-        say(f"ppo: the critic starts from {start.parent} with a head of zeros")
-        return Critic.from_policy(merged(load_causal(store, start, **options)))
-    if not fitting:
-        raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
-    say(f"ppo: the critic starts from {fitting[0].name}")
-    checkpoint = find_checkpoint(store, fitting[0].name, settings.run)
-    return Critic.from_reward(merged(load_classifier(store, checkpoint, **options)))
-
-
-def merged(model: Any) -> Any:
-    """Return a plain model: an adapter is merged into its base."""
-    from accelerate.utils import is_peft_model
-
-    return model.merge_and_unload() if is_peft_model(model) else model
+    return max(len(encode_prompt(tokenizer, row["prompt"])) for row in [*prepared.train, *prepared.held_out])
 
 
 def train_and_publish_both(
@@ -235,23 +262,25 @@ def train_and_publish_both(
 ) -> None:
     """Train (or go on), evaluate on held-out prompts, and publish policy and critic together. Every rank calls this."""
     from rlhf_pipeline.arguments import resolved
-    from rlhf_pipeline.ppo.trainer import CRITIC_FOLDER
+    from rlhf_pipeline.models import adapter_base
+    from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
-    from rlhf_pipeline.training import checkpoints_at_once, finite, save, trained_parameters
+    from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
     watch(trainer, job, SHOWN)
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     train(trainer, job)
-    metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
-    say(f"ppo: {held_out_line(metrics)}")
-    job.need_space(parameters, 0)
-    with job.store.staging() as staged:
+    base = adapter_base(job.store, start) or start
+    with trainer.averaged(), job.store.staging() as staged:
+        metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+        say(f"ppo: {held_out_line(metrics)}")
+        job.need_space(parameters, 0)
         policy, critic = staged / "policy", staged / "critic"
-        save(trainer, policy, adapted_base(job.store, start))
+        save(trainer, policy, base)
         if is_main_process():
             (policy / CRITIC_FOLDER).rename(critic)
-            shutil.rmtree(policy / REFERENCE_COPY, ignore_errors=True)
+            name_adapter_base(critic, base)
             tokenizer.save_pretrained(critic)
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
@@ -269,25 +298,3 @@ def held_out_line(metrics: Mapping[str, float]) -> str:
         if value is not None
     ]
     return "held out: " + ("  ".join(parts) or "nothing")
-
-
-def refuse_second_adapter(start: Checkpoint, use_peft: bool) -> None:
-    """Raise `ConfigError` where a fresh adapter is asked for on top of one: PPO goes on with that one."""
-    from rlhf_pipeline.models import adapter_base_name
-
-    if use_peft and adapter_base_name(start.location) is not None:
-        raise ConfigError(
-            f"use_peft: {start.parent} is a LoRA adapter, and PPO goes on with it; leave use_peft out, or type "
-            f"`rlhf artifacts merge {start.parent}` and pass the id it prints with `--model`"
-        )
-
-
-def adapted_base(store: Store, start: Checkpoint) -> Checkpoint:
-    """The checkpoint that an adapter over `start` adapts: the base of `start` where that is an adapter itself."""
-    from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base_name
-
-    name = adapter_base_name(start.location)
-    if name is None:
-        return start
-    revision = json.loads((Path(start.location) / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("revision")
-    return find_checkpoint(store, name, run="", revision=revision)

@@ -82,15 +82,13 @@ def run(
     from trl import SFTConfig, SFTTrainer
 
     from rlhf_pipeline.arguments import trainer_arguments
-    from rlhf_pipeline.models import check_causal, load_causal, load_config, load_tokenizer, loading_options
+    from rlhf_pipeline.models import check_causal, load_causal, load_config, loading_options
     from rlhf_pipeline.prepared import document_encoder, prepare, report, room
-    from rlhf_pipeline.tokenization import make_fit, match_embeddings
-    from rlhf_pipeline.training import train_and_publish
+    from rlhf_pipeline.tokenization import match_embeddings
+    from rlhf_pipeline.training import stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(SFTConfig, asked, PretrainSettings, job.checkpoints, PACKED)
-    tokenizer = load_tokenizer(start or Checkpoint("", str(settings.tokenizer)), arguments.trust_remote_code)
-    make_fit(tokenizer, eos_token=arguments.eos_token, chat_template=arguments.chat_template_path)
-    arguments.eos_token = arguments.chat_template_path = None
+    tokenizer = stage_tokenizer(start or Checkpoint("", str(settings.tokenizer)), arguments)
     if start is None:
         config = new_config(settings.architecture or {}, tokenizer)
     else:

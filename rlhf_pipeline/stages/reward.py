@@ -1,8 +1,9 @@
 """Train a reward model, one scalar per completion, from rankings.
 
 In: rankings (pairs are K = 2) and a checkpoint to start from, this run's `sft` unless `model` names another. Out: an
-artifact `reward`. Rankings are split by prompt first and expanded to pairs then, so no prompt is on both sides.
-Left out: all pairs of a group in one batch element, margins, ensembles, normalisation.
+artifact `reward`. Rankings are split by prompt first and expanded to pairs then, so no prompt is on both sides. With
+`normalize_on`, demonstrations score 0 on average. Left out: all pairs of a group in one batch element, margins,
+ensembles.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from rlhf_pipeline.config import Setting, read_settings, take
 from rlhf_pipeline.data.pairs import dropped
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, need_data
-from rlhf_pipeline.records import Ranking
+from rlhf_pipeline.records import Demonstration, Ranking
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
     from trl import RewardTrainer
+
+    from rlhf_pipeline.scoring import RewardModel
 
 LORA_TASK = {"lora_task_type": Setting("lora_task_type", "SEQ_CLS", "default")}
 SHOWN = ("loss", "eval_loss", "accuracy", "eval_accuracy", "margin", "grad_norm", "learning_rate")
@@ -35,6 +39,7 @@ class RewardSettings(StageSettings):
     )
     data: str = field(default="", metadata={"help": "rankings: a file, a folder of `datasets`, or a hub id"})
     data_format: str = field(default="auto", metadata={"help": "format of the data; auto finds out"})
+    normalize_on: str = field(default="", metadata={"help": "demonstrations that shall score 0 on average"})
     eval_fraction: float = field(default=0.1, metadata={"help": "share of the prompts held out to evaluate on"})
 
 
@@ -48,14 +53,23 @@ def main(argv: list[str]) -> int:
     store = Store(settings.artifacts)
     rows = read(settings.data, Ranking, on_bad_row=settings.on_bad_row, data_format=settings.data_format)
     start = find_checkpoint(store, settings.model, settings.run, hub_revision(asked))
-    job = Job("reward", store, settings, asked, {"start": start.parent}, {"rankings": rows.fingerprint})
+    data, demonstrations = {"rankings": rows.fingerprint}, None
+    if settings.normalize_on:
+        demonstrations = read(settings.normalize_on, Demonstration, on_bad_row=settings.on_bad_row)
+        data["demonstrations"] = demonstrations.fingerprint
+    job = Job("reward", store, settings, asked, {"start": start.parent}, data)
     if not job.answered("reward"):
-        run(job, settings, asked, rows, start)
+        run(job, settings, asked, rows, demonstrations, start)
     return 0
 
 
 def run(
-    job: Job, settings: RewardSettings, asked: Mapping[str, Setting], rows: Rows[Ranking], start: Checkpoint
+    job: Job,
+    settings: RewardSettings,
+    asked: Mapping[str, Setting],
+    rows: Rows[Ranking],
+    demonstrations: Rows[Demonstration] | None,
+    start: Checkpoint,
 ) -> None:
     """Train on the pairs of `rows` from `start`, and publish; nothing is written before every input is checked."""
     from datasets import Dataset
@@ -63,33 +77,25 @@ def run(
     from trl import RewardConfig, RewardTrainer, get_peft_config
 
     from rlhf_pipeline.arguments import trainer_arguments
-    from rlhf_pipeline.models import check_classifier, load_classifier, load_config, load_tokenizer, loading_options
+    from rlhf_pipeline.models import adapter_base, check_classifier, load_config
     from rlhf_pipeline.prepared import prepare, ranking_encoder, report, room
-    from rlhf_pipeline.tokenization import make_fit, match_embeddings
-    from rlhf_pipeline.training import refuse_adapter, train_and_publish
+    from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(
         RewardConfig, {**LORA_TASK, **asked}, RewardSettings, job.checkpoints, {}
     )
-    refuse_adapter(start, "a reward model")
-    config = load_config(start, arguments.trust_remote_code)
+    refuse_second_adapter(start, model_config.use_peft)
+    base = adapter_base(job.store, start)
+    config = load_config(base or start, arguments.trust_remote_code)
     check_classifier(config, start.location)
-    tokenizer = load_tokenizer(start, arguments.trust_remote_code)
-    make_fit(
-        tokenizer,
-        eos_token=arguments.eos_token,
-        chat_template=arguments.chat_template_path,
-        may_grow=not model_config.use_peft,
-    )
-    arguments.eos_token = arguments.chat_template_path = None
-
+    tokenizer = stage_tokenizer(start, arguments, may_grow=not (model_config.use_peft or base))
     arguments.max_length = room(config, arguments.max_length)
     encode = ranking_encoder(tokenizer, arguments.max_length, settings.on_long_row)
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
+    zero = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
 
     set_seed(arguments.seed)
-    model = load_classifier(job.store, start, **loading_options(model_config, arguments.trust_remote_code))
-    match_embeddings(model, tokenizer)
+    model = first_model(job.store, start, tokenizer, arguments, model_config)
 
     with job.working():
         start = start.kept_in(job.store)
@@ -109,8 +115,45 @@ def run(
             start,
             shown=SHOWN,
             counts=counts,
-            measure=lambda: pair_accuracy(trainer, prepared.held_out),
+            measure=lambda: {**pair_accuracy(trainer, prepared.held_out), **normalize(trainer, zero)},
+            also_save=model.config.save_pretrained,
         )
+
+
+def first_model(
+    store: Store, start: Checkpoint, tokenizer: PreTrainedTokenizerBase, arguments: Any, model_config: Any
+) -> Any:
+    """Load the model that training starts from: a classifier, or the base of an adapter with that adapter over it."""
+    from rlhf_pipeline.models import adapter_base, classifier_on_adapter, load_classifier, loading_options
+    from rlhf_pipeline.tokenization import match_embeddings
+
+    load = load_classifier if adapter_base(store, start) is None else classifier_on_adapter
+    model = load(store, start, **loading_options(model_config, arguments.trust_remote_code))
+    match_embeddings(model, tokenizer)
+    model.config.update({"reward_offset": 0.0, "reward_scale": 1.0})  # what another training found is no longer true
+    return model
+
+
+def demonstration_rows(
+    tokenizer: PreTrainedTokenizerBase, demonstrations: Rows[Demonstration] | None, room: int
+) -> list[list[int]]:
+    """Encode the demonstrations whose mean score becomes zero; those that do not fit are left out."""
+    from rlhf_pipeline.prepared import demonstration_encoder
+
+    if demonstrations is None:
+        return []
+    encode = demonstration_encoder(tokenizer, room, "skip")
+    encoded = [encode(record, demonstrations.where(n)) for n, record in enumerate(demonstrations.records)]
+    return [row["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows]
+
+
+def normalize(trainer: RewardTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
+    """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5)."""
+    if not demonstrations:
+        return {}
+    offset = float(as_reward_model(trainer).score_ids(demonstrations).mean())
+    trainer.accelerator.unwrap_model(trainer.model).config.reward_offset = offset
+    return {"reward_offset": offset}
 
 
 def pair_accuracy(trainer: RewardTrainer, held_out: Sequence[Mapping[str, list[int]]]) -> dict[str, float]:
@@ -120,12 +163,10 @@ def pair_accuracy(trainer: RewardTrainer, held_out: Sequence[Mapping[str, list[i
     Left out under DeepSpeed, where no process holds all weights.
     """
     from rlhf_pipeline.evaluate.statistics import wilson
-    from rlhf_pipeline.scoring import RewardModel
 
     if trainer.is_deepspeed_enabled:
         return {}
-    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model).eval(), cast(Any, trainer.processing_class)
-    reward = RewardModel(model, tokenizer, "reward", trainer.args.per_device_eval_batch_size)
+    reward = as_reward_model(trainer)
     chosen, rejected = (reward.score_ids([pair[side] for pair in held_out]) for side in ("chosen_ids", "rejected_ids"))
     found = wilson(float((chosen > rejected).sum()), len(held_out))
     return (
@@ -133,3 +174,11 @@ def pair_accuracy(trainer: RewardTrainer, held_out: Sequence[Mapping[str, list[i
         if found is None
         else {"eval_accuracy": found.mean, "eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
     )
+
+
+def as_reward_model(trainer: RewardTrainer) -> RewardModel:
+    """Give the model in training as what scores."""
+    from rlhf_pipeline.scoring import RewardModel
+
+    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model).eval(), cast(Any, trainer.processing_class)
+    return RewardModel(model, tokenizer, "reward", trainer.args.per_device_eval_batch_size)

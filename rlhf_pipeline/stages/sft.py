@@ -57,24 +57,16 @@ def run(
     from trl import SFTConfig, SFTTrainer, get_peft_config
 
     from rlhf_pipeline.arguments import trainer_arguments
-    from rlhf_pipeline.models import check_causal, load_causal, load_config, load_tokenizer, loading_options
+    from rlhf_pipeline.models import check_causal, load_causal, load_config, loading_options
     from rlhf_pipeline.prepared import demonstration_encoder, prepare, report, room
-    from rlhf_pipeline.tokenization import make_fit, match_embeddings
-    from rlhf_pipeline.training import refuse_adapter, train_and_publish
+    from rlhf_pipeline.tokenization import match_embeddings
+    from rlhf_pipeline.training import refuse_adapter, stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(SFTConfig, asked, SFTSettings, job.checkpoints, {})
     refuse_adapter(base, "SFT")
     config = load_config(base, arguments.trust_remote_code)
     check_causal(config, base.location)
-    tokenizer = load_tokenizer(base, arguments.trust_remote_code)
-    make_fit(
-        tokenizer,
-        eos_token=arguments.eos_token,
-        chat_template=arguments.chat_template_path,
-        may_grow=not model_config.use_peft,
-    )
-    arguments.eos_token = arguments.chat_template_path = None
-
+    tokenizer = stage_tokenizer(base, arguments, may_grow=not model_config.use_peft)
     arguments.max_length = room(config, arguments.max_length)
     encode = demonstration_encoder(
         tokenizer,

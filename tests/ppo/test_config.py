@@ -17,7 +17,7 @@ from tests.ppo.toy import make_config
     [
         ("beta", 0.04), ("loss_type", "grpo"), ("scale_rewards", "batch"), ("num_generations", 4),
         ("importance_sampling_level", "sequence"), ("top_entropy_quantile", 0.2), ("mask_truncated_completions", True),
-        ("top_p", 0.9), ("top_k", 50), ("min_p", 0.1), ("repetition_penalty", 1.1), ("use_vllm", True),
+        ("top_p", 0.9), ("top_k", 50), ("min_p", 0.1), ("repetition_penalty", 1.1), ("router_aux_loss_coef", 0.1),
         ("sync_ref_model", True), ("generation_kwargs", {"top_k": 1}), ("entropy_coef", 0.01), ("delta", 4.0),
     ],
 )  # fmt: skip
@@ -31,7 +31,12 @@ def test_every_fixed_setting_exists_in_trl_and_holds(tmp_path: Path) -> None:
     config = make_config(tmp_path)
     for name, (value, _) in FIXED.items():
         assert getattr(config, name) == value, name
-    assert fixed_settings().keys() >= {"beta", "sapo_temperature_neg", "vllm_mode", "max_tool_calling_iterations"}
+    assert fixed_settings().keys() >= {
+        "beta",
+        "sapo_temperature_neg",
+        "use_liger_kernel",
+        "max_tool_calling_iterations",
+    }
     assert not fixed_settings().keys() & {"temperature", "epsilon", "epsilon_high", "learning_rate", "reward_weights"}
 
 

@@ -16,25 +16,31 @@ from transformers import (
 
 from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.ppo.critic import HEAD_FILE, Critic
+from rlhf_pipeline.ppo.packing import Packed, pack
 from tests.tiny import make_classifier, make_llama
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
 MASK = torch.ones_like(IDS)
 
 
+def last(width: int) -> Packed:
+    """The six tokens, of which the last `width` are the completion."""
+    return pack(IDS, MASK, width)
+
+
 @torch.no_grad()
 def test_a_value_is_the_reward_models_score_of_the_text_before_the_token(tmp_path: Path) -> None:
     """Three completion tokens: their states end at positions 2, 3 and 4, one before each of them."""
     reward = make_classifier(tmp_path)
-    values = Critic.from_reward(tmp_path)(IDS, MASK, 3)
+    values = Critic.from_reward(tmp_path)(last(3))
     scores = [reward(input_ids=IDS[:, :n], attention_mask=MASK[:, :n]).logits.item() for n in (3, 4, 5)]
-    torch.testing.assert_close(values, torch.tensor([scores]))
+    torch.testing.assert_close(values, torch.tensor(scores))
 
 
 @torch.no_grad()
 def test_a_critic_from_the_policy_starts_at_zero(tmp_path: Path) -> None:
     make_llama(tmp_path)
-    assert Critic.from_policy(tmp_path)(IDS, MASK, 3).tolist() == [[0.0, 0.0, 0.0]]
+    assert Critic.from_policy(tmp_path)(last(3)).tolist() == [0.0, 0.0, 0.0]
 
 
 def test_a_loaded_model_lends_its_weights() -> None:
@@ -50,7 +56,7 @@ def test_padding_on_either_side_changes_no_value(tmp_path: Path) -> None:
     critic = Critic.from_policy(model)  # GPT-2: absolute positions, where a shift would show
     torch.nn.init.normal_(critic.head.weight)
     wide = torch.nn.functional.pad(IDS, (4, 2), value=0), torch.nn.functional.pad(MASK, (4, 2))
-    torch.testing.assert_close(critic(*wide, 5)[:, :3], critic(IDS, MASK, 3), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(critic(pack(*wide, 5)), critic(last(3)), atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -61,8 +67,8 @@ def test_saved_as_a_plain_classifier_that_scores_the_same(tmp_path: Path) -> Non
     critic.save(tmp_path / "critic")
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "critic")
     assert plain.config.num_labels == 1
-    torch.testing.assert_close(plain(input_ids=IDS[:, :5]).logits, critic(IDS, MASK, 1))
-    assert torch.equal(Critic.load(tmp_path / "critic")(IDS, MASK, 4), critic(IDS, MASK, 4))
+    torch.testing.assert_close(plain(input_ids=IDS[:, :5]).logits[0], critic(last(1)))
+    assert torch.equal(Critic.load(tmp_path / "critic")(last(4)), critic(last(4)))
 
 
 @torch.no_grad()
@@ -76,7 +82,7 @@ def test_an_architecture_without_classifier_keeps_its_head_beside_the_backbone(t
     torch.nn.init.normal_(critic.head.weight)
     critic.save(tmp_path)
     assert (tmp_path / HEAD_FILE).is_file()
-    assert torch.equal(Critic.load(tmp_path)(IDS, MASK, 4), critic(IDS, MASK, 4))
+    assert torch.equal(Critic.load(tmp_path)(last(4)), critic(last(4)))
 
 
 def test_a_reward_model_with_two_labels_is_refused(tmp_path: Path) -> None:

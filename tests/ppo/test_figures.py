@@ -24,10 +24,16 @@ def make() -> tuple[Figures, dict[str, dict[str, list[float]]]]:
 
 def test_completions_of_all_ranks_are_averaged() -> None:
     figures, metrics = make()
-    figures.note_completions("train", score=torch.tensor([1.0, 3.0]), kl_nats=torch.tensor([0.0, 0.0]))
+    figures.note_completions(
+        "train",
+        score=torch.tensor([1.0, 3.0]),
+        kl_nats=torch.tensor([0.0, 0.0]),
+        completion_tokens=torch.tensor([2.0, 6.0]),
+    )
     assert metrics["train"]["ppo/score"] == [2.5]
     assert metrics["train"]["ppo/score_std"] == pytest.approx([1.25**0.5])
     assert metrics["train"]["ppo/kl_nats"] == [0.5]
+    assert metrics["train"]["ppo/score_length_correlation"] == [pytest.approx(9 / 85**0.5)]
     assert not figures.held_out
 
 
@@ -45,6 +51,6 @@ def test_a_minibatch_is_one_mean_over_its_tokens_however_it_was_split() -> None:
 
 def test_intervals_are_over_held_out_completions() -> None:
     figures, _ = make()
-    figures.note_completions("eval", score=torch.tensor([1.0, 3.0]))
+    figures.note_completions("eval", score=torch.tensor([1.0, 3.0]), completion_tokens=torch.ones(2))
     half = figures.intervals()["eval_ppo/score_ci95"]
     assert half == pytest.approx(1.96 * (5 / 3) ** 0.5 / 2, rel=1e-3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rlhf_pipeline.ppo.masked import last_index, masked_mean, masked_sum, moments, position_ids, whiten
+from rlhf_pipeline.ppo.masked import last_index, masked_mean, masked_sum, moments, whiten
 
 NAN = float("nan")
 X = torch.tensor([[1.0, 2.0, NAN], [3.0, 6.0, NAN]], dtype=torch.float64)
@@ -56,7 +56,3 @@ def test_extra_padding_changes_nothing() -> None:
 def test_last_index() -> None:
     mask = torch.tensor([[True, True, False], [True, True, True], [False, False, False]])
     assert last_index(mask).tolist() == [1, 2, -1]
-
-
-def test_position_ids_start_at_the_first_real_token() -> None:
-    assert position_ids(torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])).tolist() == [[0, 0, 0, 1, 2], [0, 1, 2, 2, 2]]

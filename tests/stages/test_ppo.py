@@ -122,7 +122,9 @@ def test_lora_publishes_an_adapter_that_names_its_base_by_id(world: Path) -> Non
     store, refs = Store(world / "artifacts"), published(world)
     adapter = json.loads((store.path(refs["policy"]) / "adapter_config.json").read_text())
     assert adapter["base_model_name_or_path"] == store.manifest(refs["policy"]).parents["start"]
-    assert (store.path(refs["critic"]) / "model.safetensors").is_file()
+    critic = json.loads((store.path(refs["critic"]) / "adapter_config.json").read_text())
+    assert critic["base_model_name_or_path"] == adapter["base_model_name_or_path"], "one base carries both"
+    assert critic["task_type"] == "SEQ_CLS"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,123 @@
+"""The networks of PPO: policy, critic and reward models, and which of them share a frozen base.
+
+Full models are networks of their own. A LoRA policy shares its base with every reward model that is an adapter of the
+same base, and with its critic, unless that is asked to start from a reward model that is a full one. (The reference is
+TRL's copy of the policy's start, or the base with its adapter off.) Left out: training them (`ppo`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.bases import Checkpoint
+from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.generation import stop_ids
+from rlhf_pipeline.jobs import say
+from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
+from rlhf_pipeline.ppo.critic import Critic
+from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
+from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
+from rlhf_pipeline.scoring import RewardModel, same_tokenizer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+CriticStart = Literal["auto", "reward", "policy"]
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What the trainer takes; `shared_rewards` are reward models behind the functions that share the policy's base."""
+
+    policy: PreTrainedModel
+    critic: Critic | SharedCritic
+    reward_functions: list[RewardFunction]
+    shared_rewards: list[SharedReward]
+
+
+def load_networks(
+    store: Store,
+    start: Checkpoint,
+    rewards: Sequence[Reward],
+    tokenizer: PreTrainedTokenizerBase,
+    critic: CriticStart,
+    *,
+    peft_config: PeftConfig | None,
+    device: Any,
+    options: Mapping[str, Any],
+) -> Networks:
+    """Load the networks for a policy that starts from `start`, with a fresh adapter where `peft_config` asks for one.
+
+    `options` go to `from_pretrained`. Raises ConfigError where the critic cannot start as asked.
+    """
+    policy: Any = load_causal(store, start, trainable=True, **options)
+    base = adapter_base(store, start)
+    lora = peft_config if base is None else policy.peft_config["default"]
+    over = None if lora is None else base or start
+    stops = stop_ids(policy, tokenizer)
+    functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, **options)
+    fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
+    first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start)
+    if first is None:
+        first = _whole_critic(store, start, rewards, fitting, critic, options)
+    shared = [model.model for model in models if isinstance(model.model, SharedReward)]
+    for reward in shared:
+        say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
+    return Networks(policy, first, functions, shared)
+
+
+def _shared_critic(
+    policy: Any,
+    lora: Any,
+    fitting: Sequence[RewardModel],
+    critic: CriticStart,
+    start: Checkpoint,
+) -> SharedCritic | None:
+    """Make a critic over the policy's base, or None where it has to be a network of its own."""
+    if lora is None or type(policy.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return None
+    for reward in fitting:
+        if isinstance(reward.model, SharedReward) and critic != "policy":
+            say(f"ppo: the critic starts from {reward.name}, an adapter over the policy's base")
+            return SharedCritic(reward.model.adapter, "critic")
+    if critic == "reward":
+        return None
+    say(f"ppo: the critic is an adapter over the base of {start.parent}, with a head of zeros")
+    return SharedCritic(fresh_adapter(lora, policy.get_input_embeddings().weight.size(1)), "critic")
+
+
+def _whole_critic(
+    store: Store,
+    start: Checkpoint,
+    rewards: Sequence[Reward],
+    fitting: Sequence[RewardModel],
+    critic: CriticStart,
+    options: Mapping[str, Any],
+) -> Critic:
+    """Load a critic of its own: a reward model with the policy's tokenizer and its head, or the policy.
+
+    All its weights are trained, so they are never quantised, and float32 whatever the policy's dtype: small steps would
+    vanish in bf16 weights.
+    """
+    options = {name: value for name, value in options.items() if name != "quantization_config"} | {"dtype": "float32"}
+    if critic == "policy" or (critic == "auto" and not fitting):
+        say(f"ppo: the critic starts from {start.parent} with a head of zeros")
+        return Critic.from_policy(merged(load_causal(store, start, **options)))
+    if not fitting:
+        raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
+    say(f"ppo: the critic starts from {fitting[0].name}")
+    [first, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
+    return Critic.from_reward(merged(load_classifier(store, cast(Checkpoint, first), **options)))
+
+
+def merged(model: Any) -> Any:
+    """Return a plain model: an adapter is merged into its base."""
+    from accelerate.utils import is_peft_model
+
+    return model.merge_and_unload() if is_peft_model(model) else model
