@@ -77,7 +77,7 @@ def quiet_libraries() -> None:
     """Silence bars and warnings of libraries that say nothing to the user of a stage; errors still show."""
     disable_progress_bar()
     # transformers renamed it, peft 0.21 still asks under the old name: remove once peft does not
-    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing", category=FutureWarning)
 
 
 def machine_defaults() -> dict[str, Any]:

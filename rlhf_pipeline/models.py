@@ -160,7 +160,13 @@ def classifier_on_adapter(store: Store, checkpoint: Checkpoint, **options: Any) 
 
     Returns a `PeftModel` to train; base and adapter weights are those of the policy, so that both can share the base.
     """
-    from peft import LoraConfig, get_peft_model, load_peft_weights, set_peft_model_state_dict
+    from peft import (
+        LoraConfig,
+        get_peft_model,
+        get_peft_model_state_dict,
+        load_peft_weights,
+        set_peft_model_state_dict,
+    )
 
     base = adapter_base(store, checkpoint)
     config = LoraConfig.from_pretrained(checkpoint.location)
@@ -169,10 +175,13 @@ def classifier_on_adapter(store: Store, checkpoint: Checkpoint, **options: Any) 
             f"{checkpoint.parent}: a reward model goes on with a plain LoRA adapter, and this is another kind; type "
             f"`rlhf artifacts merge {checkpoint.parent}` and pass the id it prints with `--model`"
         )
+    classifier = load_classifier(store, base, **options)
     config.task_type, config.inference_mode = "SEQ_CLS", False
+    config.base_model_name_or_path = classifier.name_or_path
     with _old_names():
-        model = get_peft_model(load_classifier(store, base, **options), config)
-    set_peft_model_state_dict(model, load_peft_weights(checkpoint.location))
+        model = get_peft_model(classifier, config)
+    fresh = get_peft_model_state_dict(model)  # with the head, which the causal adapter has none of
+    set_peft_model_state_dict(model, {**fresh, **load_peft_weights(checkpoint.location)})
     return cast(PreTrainedModel, model)
 
 

@@ -20,6 +20,7 @@ from rlhf_pipeline.generation import stop_ids
 from rlhf_pipeline.jobs import say
 from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
 from rlhf_pipeline.ppo.critic import Critic
+from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
 from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
 from rlhf_pipeline.scoring import RewardModel, same_tokenizer
@@ -48,6 +49,7 @@ def load_networks(
     tokenizer: PreTrainedTokenizerBase,
     critic: CriticStart,
     *,
+    guards: Guards,
     peft_config: PeftConfig | None,
     device: Any,
     options: Mapping[str, Any],
@@ -62,6 +64,8 @@ def load_networks(
     over = None if lora is None else base or start
     stops = stop_ids(policy, tokenizer)
     functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, **options)
+    for model in models:
+        guards.check("template", 0, template_problem(tokenizer, start, model))
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
     first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start)
     if first is None:
@@ -70,6 +74,17 @@ def load_networks(
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
     return Networks(policy, first, functions, shared)
+
+
+def template_problem(tokenizer: PreTrainedTokenizerBase, start: Checkpoint, reward: RewardModel) -> str | None:
+    """Look whether policy and reward model have one vocabulary and render chats in two ways."""
+    other = reward.tokenizer
+    if other.get_vocab() != tokenizer.get_vocab() or other.chat_template == tokenizer.chat_template:
+        return None
+    return (
+        f"{start.parent} and reward model {reward.name} have the same vocabulary but another chat template: the reward "
+        "model is given the text in its own; train one of them with `--chat_template_path` of the other"
+    )
 
 
 def _shared_critic(

@@ -17,7 +17,7 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from rlhf_pipeline.ppo.adapters import in_force, recompute_in_force, tuner_layers
+from rlhf_pipeline.ppo.adapters import in_force, old_names, recompute_in_force, tuner_layers
 from rlhf_pipeline.ppo.average import MovingAverage
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.forward import Forward, give_packed_forward, packed_logprobs, silence_dropout
@@ -53,7 +53,8 @@ class ActorCriticTrainer(RolloutTrainer):
             self.critic.join(self.model)
             recompute_in_force(self.model, tuner_layers(self.model))
         elif self.args.gradient_checkpointing:  # under PEFT the policy's own switch does not reach it
-            self.critic.backbone.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
+            with old_names():
+                self.critic.backbone.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
         silence_dropout(self.model)
         silence_dropout(self.critic)
         float32_head = self.args.cast_lm_head_to_fp32

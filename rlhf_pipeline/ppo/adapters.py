@@ -7,6 +7,7 @@ making and saving adapters (`models`, `ppo/critic`).
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,22 +37,32 @@ def in_force(layers: list[BaseTunerLayer], name: str | None) -> Iterator[None]:
 def recompute_in_force(model: Any, layers: list[BaseTunerLayer]) -> None:
     """Let gradient checkpointing recompute a layer under the adapter that was in force in its forward pass.
 
-    Without this, the backward pass of the policy would run under whichever adapter came last. Works from the next
-    `model.gradient_checkpointing_enable()` on, which transformers calls when training starts.
+    Without this, the backward pass of the policy would run under whichever adapter came last. Works from the next time
+    on that checkpointing is enabled, which transformers does when training starts.
     """
-    enable = model.gradient_checkpointing_enable
+    inner = model.get_base_model()
+    enable = inner.gradient_checkpointing_enable
 
     def contexts() -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
-        [name] = layers[0].active_adapters
-        return contextlib.nullcontext(), in_force(layers, name)
+        names = layers[0].active_adapters
+        return contextlib.nullcontext(), in_force(layers, names[0] if names else None)
 
-    def enable_in_force(gradient_checkpointing_kwargs: dict[str, Any] | None = None) -> None:
+    def enable_in_force(gradient_checkpointing_kwargs: dict[str, Any] | None = None, **more: Any) -> None:
         asked = gradient_checkpointing_kwargs or {}
         if asked.get("use_reentrant"):
             raise ConfigError(
                 "gradient_checkpointing_kwargs: several adapters over one base need use_reentrant false, or "
                 "gradient_checkpointing false"
             )
-        enable(gradient_checkpointing_kwargs={**asked, "use_reentrant": False, "context_fn": contexts})
+        with old_names():
+            enable({**asked, "use_reentrant": False, "context_fn": contexts}, **more)
 
-    model.gradient_checkpointing_enable = enable_in_force
+    inner.gradient_checkpointing_enable = enable_in_force  # transformers looks for one set on the instance
+
+
+@contextlib.contextmanager
+def old_names() -> Iterator[None]:
+    """Silence renamings in transformers that TRL 1.16 and peft 0.21 have not followed: remove once both do."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing", category=FutureWarning)
+        yield

@@ -21,11 +21,8 @@ extends, are transformers' own. `SEAMS` lists the signatures, and the contract t
 
 from __future__ import annotations
 
-import contextlib
 import time
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -37,6 +34,7 @@ from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from rlhf_pipeline.errors import TrainingError
+from rlhf_pipeline.ppo.adapters import old_names
 from rlhf_pipeline.ppo.config import PPOConfig
 from rlhf_pipeline.ppo.engine_weights import engine_weights, need_plain_sum
 from rlhf_pipeline.ppo.forward import Forward
@@ -224,11 +222,3 @@ def joined(rollout: Batch) -> tuple[Tensor, Tensor, int]:
     ids = torch.cat([rollout["prompt_ids"], rollout["completion_ids"]], dim=1)
     mask = torch.cat([rollout["prompt_mask"], rollout["completion_mask"]], dim=1)
     return ids, mask, rollout["completion_ids"].size(1)
-
-
-@contextlib.contextmanager
-def old_names() -> Iterator[None]:
-    """Silence a renaming in transformers that TRL 1.16 and peft 0.21 have not followed: remove once both do."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing`", category=FutureWarning)
-        yield

@@ -75,6 +75,7 @@ class SharedNetwork(nn.Module):
         """Put the adapter beside the policy's own; it is not trained unless asked for."""
         config = copy.deepcopy(self.adapter.config)
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.CAUSAL_LM, None, True
+        config.base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path  # an id it asks the hub
         policy.add_adapter(self.name, config)
         if self.adapter.weights:
             set_peft_model_state_dict(policy, dict(self.adapter.weights), adapter_name=self.name)
@@ -140,7 +141,6 @@ class SharedCritic(SharedNetwork):
         )
         config = copy.deepcopy(self.policy.peft_config[self.name])
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.SEQ_CLS, ["score"], True
-        config.base_model_name_or_path = self.policy.peft_config["default"].base_model_name_or_path
         config.save_pretrained(str(folder))
 
     def resume(self, folder: str | Path) -> None:

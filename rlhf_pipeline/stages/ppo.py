@@ -104,6 +104,7 @@ def run(
 
     from rlhf_pipeline.models import adapter_base, check_causal, load_config, load_tokenizer
     from rlhf_pipeline.networks import load_networks
+    from rlhf_pipeline.ppo.guards import Guards
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import prepare, report, room
     from rlhf_pipeline.tokenization import make_fit
@@ -127,7 +128,8 @@ def run(
     row_tokens = longest_prompt(tokenizer, prepared) + completion
     peft_config = get_peft_config(model_config)
     networks = load_networks(
-        job.store, start, rewards, tokenizer, settings.critic, peft_config=peft_config, device=arguments.device,
+        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, peft_config=peft_config,
+        guards=Guards(arguments.guards, loud=is_main_process()),
         options=network_options(arguments, model_config, row_tokens),
     )  # fmt: skip
     follow_start(arguments, start, row_tokens)

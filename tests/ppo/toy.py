@@ -15,6 +15,7 @@ from rlhf_pipeline.ppo.trainer import PPOTrainer
 from tests.tiny import make_llama, make_tokenizer
 
 PROMPTS = Dataset.from_list([{"prompt": f"{i % 10} hello {'x' * (i % 7)}", "number": i} for i in range(32)])
+EXTRA = ("reward_funcs", "eval_dataset", "peft_config", "pretraining_rows", "shared_rewards")
 QUIET = {
     "report_to": "none",
     "use_cpu": True,
@@ -74,13 +75,13 @@ def make_config(folder: Path, **changes: Any) -> PPOConfig:
     }
     with warnings.catch_warnings():
         # transformers renames it in v6, TRL still has it under the old name: remove once TRL does not
-        warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="`gradient_checkpointing", category=FutureWarning)
         return PPOConfig(**{**settings, **changes})
 
 
 def make_trainer(folder: Path, *, model: Any = None, critic: Critic | None = None, **changes: Any) -> Recorder:
     """A trainer on the toy task; the policy lies in `folder`, so that the reference is loaded from there."""
-    extra = {name: changes.pop(name) for name in ("reward_funcs", "eval_dataset", "peft_config") if name in changes}
+    extra = {name: changes.pop(name) for name in EXTRA if name in changes}
     if not (folder / "policy").exists():
         make_llama(folder / "policy")
     return Recorder(

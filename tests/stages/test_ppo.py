@@ -10,7 +10,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.errors import ConfigError, DataError
+from rlhf_pipeline.errors import ConfigError, DataError, TrainingError
 from rlhf_pipeline.stages import ppo
 from tests.tiny import make_classifier, make_llama
 
@@ -166,3 +166,52 @@ def test_a_conversation_goes_through_the_chat_template(world: Path) -> None:
     write_rows(world / "prompts.jsonl", rows)
     ppo.main(command(world, max_steps=2))
     assert published(world).keys() == {"policy", "critic"}
+
+
+# ---- What is asked for by name ----
+
+
+def test_a_preset_stands_below_what_is_asked(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ppo.main(command(world, "--preset", "tldr", max_steps=8))
+    config = Store(world / "artifacts").manifest(published(world)["policy"]).config
+    assert [config[name] for name in ("kl_coef", "num_iterations", "missing_eos_score")] == [0.05, 4, -1.0]
+    assert config["max_completion_length"] == 6
+    out = capsys.readouterr().out
+    assert "preset tldr (Huang et al. 2024): learning_rate 3e-06" in out
+    assert "left out: a million episodes" in out
+
+
+def test_pretraining_text_and_a_moving_average(world: Path) -> None:
+    write_rows(world / "text.jsonl", [{"text": f"the number {i} and some more words {'y' * i}"} for i in range(20)])
+    more = ("--ptx_data", str(world / "text.jsonl"), "--preset", "instructgpt")
+    ppo.main(command(world, *more))
+    store, refs = Store(world / "artifacts"), published(world)
+    manifest = store.manifest(refs["policy"])
+    assert manifest.data.keys() == {"prompts", "ptx"}
+    assert manifest.config["ptx_coef"] == 27.8
+    lines = next((world / "artifacts/runs/default/ppo").glob("*/metrics.jsonl")).read_text().splitlines()
+    assert json.loads(lines[0])["ppo/ptx_loss"] > 0
+    ppo.main(command(world, *more, ema_decay="0.5", store="other"))
+    again = published(world, "other")
+    weights = [
+        [files.manifest(names[role]).files["model.safetensors"] for role in ("policy", "critic")]
+        for files, names in ((store, refs), (Store(world / "other"), again))
+    ]
+    assert weights[0][0] != weights[1][0]
+    assert weights[0][1] == weights[1][1], "the average is of the policy alone"
+
+
+def test_text_without_a_coefficient_is_refused(world: Path) -> None:
+    write_rows(world / "text.jsonl", [{"text": "some words"}])
+    with pytest.raises(ConfigError, match="ptx_coef and ptx_data belong together"):
+        ppo.main(command(world, "--ptx_data", str(world / "text.jsonl")))
+
+
+def test_another_chat_template_is_noticed(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(world / "reward")
+    tokenizer.chat_template = "{% for message in messages %}[{{ message['content'] }}]{% endfor %}"
+    tokenizer.save_pretrained(world / "reward")
+    ppo.main(command(world))
+    assert "have the same vocabulary but another chat template" in capsys.readouterr().err
+    with pytest.raises(TrainingError, match="guard `template`"):
+        ppo.main(command(world, "--guards", "template=stop", "--force"))
