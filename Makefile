@@ -29,6 +29,7 @@ help:
 	@echo "make ppo PPO_DATA=<...>   optimise the policy against it"
 	@echo "make eval                 judge the models of a run"
 	@echo "make install | make test | make check | make clean"
+	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
@@ -147,7 +148,30 @@ check: install-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_imports.py
 
+# --- benchmarks: a second environment holds the last TRL that had a PPO trainer ----------------------------------------
+
+.PHONY: bench bench-quick
+
+TRL_VENV ?= .venv-trl112
+COMPARE = $(BIN)/python -m benchmarks.compare --trl-python $(TRL_VENV)/bin/python
+
+$(TRL_VENV)/.installed: constraints.txt | $(VENV)/.installed
+	@echo "installing TRL 1.12 into $(TRL_VENV), with our versions of everything else; a minute or two, once"
+	$(BIN)/python -m venv $(TRL_VENV)
+	grep -v '^trl==' constraints.txt > $(TRL_VENV)/constraints.txt
+	$(TRL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint $(TRL_VENV)/constraints.txt trl==1.12.0
+	@touch $@
+
+bench-quick: install $(TRL_VENV)/.installed
+	$(COMPARE) quick --minutes 12 --contestants trl trl_tuned ours_float32 ours
+
+bench: install $(TRL_VENV)/.installed
+	$(COMPARE) bench-64 --repeats 3
+	$(COMPARE) bench-256 --prompts 256 --repeats 1
+	$(BIN)/python -m benchmarks.scaling
+
 clean:
-	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TRL_VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "$(ARTIFACTS)/ is kept: it holds your models; delete it yourself, or type rlhf artifacts gc"
