@@ -15,18 +15,15 @@ from datasets import Dataset
 
 from benchmarks.timing import UpdateClock, print_run
 from benchmarks.workload import Workload, from_arguments, read_prompts
-from rlhf_pipeline.arguments import trainer_arguments
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.config import Setting
 from rlhf_pipeline.generation import stop_ids
-from rlhf_pipeline.machine import settle
-from rlhf_pipeline.models import load_causal, load_tokenizer, loading_options
-from rlhf_pipeline.ppo.config import PPOConfig
+from rlhf_pipeline.models import load_causal, load_tokenizer
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.trainer import PPOTrainer
 from rlhf_pipeline.rewards import load_reward_model, model_reward
-from rlhf_pipeline.stages.ppo import PPOSettings
+from rlhf_pipeline.stages.ppo import network_options, ppo_arguments
 from rlhf_pipeline.tokenization import make_fit
 
 MICRO_BATCH = 16
@@ -36,7 +33,6 @@ PHASES = ("generate", "score", "optimise")
 
 def main(argv: Sequence[str]) -> None:
     """Run the updates and print what they took."""
-    settle()
     workload, folder, options = from_arguments(argv, "--float32")
     clock = UpdateClock(phases_of)
     with TemporaryDirectory() as output:
@@ -55,16 +51,18 @@ def phases_of(logs: Mapping[str, Any]) -> dict[str, float] | None:
 
 def make_trainer(workload: Workload, folder: Path, output: Path, *, float32: bool) -> PPOTrainer:
     """Put our trainer together from the workload's checkpoints."""
-    arguments, model_config = trainer_arguments(PPOConfig, make_settings(workload, float32), PPOSettings, output, {})
-    options = loading_options(model_config)
+    arguments, model_config = ppo_arguments(output, make_settings(workload, float32))
+    options = network_options(arguments, model_config, workload.prompt_tokens + workload.completion_tokens)
     store, start = Store(output), Checkpoint("policy", str(folder / "policy"))
     tokenizer = load_tokenizer(start)
     make_fit(tokenizer, may_grow=False)
     policy = load_causal(store, start, trainable=True, **options)
-    scorer = load_reward_model(store, Checkpoint("reward", str(folder / "reward")), arguments.device, **options)
+    scorer = load_reward_model(
+        store, Checkpoint("reward", str(folder / "reward")), arguments.device, bf16=arguments.bf16, **options
+    )
     return PPOTrainer(
         model=policy,
-        critic=Critic.from_reward(folder / "value", dtype="float32"),
+        critic=Critic.from_reward(folder / "value", **{**options, "dtype": "float32"}),
         reward_funcs=[model_reward(scorer, tokenizer, stop_ids(policy, tokenizer))],
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in read_prompts(folder, workload)]),

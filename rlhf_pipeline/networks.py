@@ -52,18 +52,20 @@ def load_networks(
     guards: Guards,
     peft_config: PeftConfig | None,
     device: Any,
+    bf16: bool,
     options: Mapping[str, Any],
 ) -> Networks:
     """Load the networks for a policy that starts from `start`, with a fresh adapter where `peft_config` asks for one.
 
-    `options` go to `from_pretrained`. Raises ConfigError where the critic cannot start as asked.
+    `options` go to `from_pretrained`; `bf16` autocasts reward models. Raises ConfigError where the critic cannot start
+    as asked.
     """
     policy: Any = load_causal(store, start, trainable=True, **options)
     base = adapter_base(store, start)
     lora = peft_config if base is None else policy.peft_config["default"]
     over = None if lora is None else base or start
     stops = stop_ids(policy, tokenizer)
-    functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, **options)
+    functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, bf16=bf16, **options)
     for model in models:
         guards.check("template", 0, template_problem(tokenizer, start, model))
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]

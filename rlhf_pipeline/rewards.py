@@ -76,11 +76,17 @@ def _module(home: str, text: str) -> ModuleType:
 
 
 def load_reward_model(
-    store: Store, checkpoint: Checkpoint, device: Any, *, over: Checkpoint | None = None, **options: Any
+    store: Store,
+    checkpoint: Checkpoint,
+    device: Any,
+    *,
+    over: Checkpoint | None = None,
+    bf16: bool = False,
+    **options: Any,
 ) -> RewardModel:
     """Load a frozen reward model onto `device`; an adapter whose base is `over`, the policy's, shares that with it.
 
-    Raises `ModelError` where it gives no score, or its tokenizer cannot pad.
+    `bf16` autocasts it. Raises `ModelError` where it gives no score, or its tokenizer cannot pad.
     """
     from rlhf_pipeline.models import adapter_base, check_scorer, load_classifier, load_tokenizer
     from rlhf_pipeline.ppo.shared import SharedReward, read_adapter
@@ -98,11 +104,13 @@ def load_reward_model(
     base = adapter_base(store, checkpoint)
     if over is not None and base is not None and base.parent == over.parent:
         shared = SharedReward(read_adapter(checkpoint.location), f"reward_{checkpoint.parent}".replace(".", "_"))
-        return RewardModel(shared, tokenizer, checkpoint.parent, normalization=_normalization(checkpoint, {}))
-    model = load_classifier(store, checkpoint, **options).eval().requires_grad_(False)
+        shift = _normalization(checkpoint, {})
+        return RewardModel(shared, tokenizer, checkpoint.parent, normalization=shift, bf16=bf16)
+    model = load_classifier(store, checkpoint, **options).eval()
+    model.requires_grad_(bf16)  # no gradient is ever taken, but autocast keeps no copies of frozen weights
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id  # where the pooled token is looked for
-    shifted = _normalization(checkpoint, model.config.to_dict())
-    return RewardModel(model.to(device), tokenizer, checkpoint.parent, normalization=shifted)
+    shift = _normalization(checkpoint, model.config.to_dict())
+    return RewardModel(model.to(device), tokenizer, checkpoint.parent, normalization=shift, bf16=bf16)
 
 
 def _normalization(checkpoint: Checkpoint, config: Mapping[str, Any]) -> Normalization:
@@ -124,6 +132,7 @@ def load_rewards(
     device: Any,
     *,
     over: Checkpoint | None = None,
+    bf16: bool = False,
     **options: Any,
 ) -> tuple[list[RewardFunction], list[RewardModel]]:
     """Load every reward as a function for the trainer, in the order asked for; also the reward models behind them."""
@@ -133,7 +142,7 @@ def load_rewards(
         if reward.checkpoint is None:
             functions.append(function_reward(reward, stops))
         else:
-            models.append(load_reward_model(store, reward.checkpoint, device, over=over, **options))
+            models.append(load_reward_model(store, reward.checkpoint, device, over=over, bf16=bf16, **options))
             functions.append(model_reward(models[-1], tokenizer, stops))
     return functions, models
 

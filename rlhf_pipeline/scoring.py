@@ -39,13 +39,17 @@ class Normalization:
 
 @dataclass(frozen=True)
 class RewardModel:
-    """A sequence classifier with one label, its tokenizer, the name it has in logs, and how its scores are shifted."""
+    """A sequence classifier with one label, its tokenizer, the name it has in logs, and how its scores are shifted.
+
+    With `bf16`, matrix products are autocast to it.
+    """
 
     model: PreTrainedModel | SharedReward
     tokenizer: PreTrainedTokenizerBase
     name: str
     batch_size: int = 64
     normalization: Normalization = Normalization()
+    bf16: bool = False
 
     def encode(self, prompt: Text, completion: Text, finished: bool) -> list[int]:
         """Encode one prompt with its completion: P + C ids."""
@@ -76,8 +80,9 @@ class RewardModel:
         scores = torch.empty(len(rows))
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
-        for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False, disable=None):
-            scores[batch] = self._forward([rows[i] for i in batch])
+        with torch.autocast(self.model.device.type, torch.bfloat16, enabled=self.bf16):
+            for batch in tqdm(batches, desc="scoring", unit="batch", delay=2, leave=False, disable=None):
+                scores[batch] = self._forward([rows[i] for i in batch])
         return (scores - self.normalization.offset) / self.normalization.scale
 
     def _forward(self, rows: list[Sequence[int]]) -> torch.Tensor:

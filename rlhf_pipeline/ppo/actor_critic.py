@@ -67,6 +67,7 @@ class ActorCriticTrainer(RolloutTrainer):
         if self.ref_model is not None:
             silence_dropout(self.ref_model)
             plain = self.accelerator.unwrap_model(self.ref_model)
+            plain.requires_grad_(self.accelerator.mixed_precision != "no")  # autocast keeps no copies of frozen weights
             give_packed_forward(plain, self.temperature, head_in_float32=float32_head)
             return self.ref_model
         layers, name = tuner_layers(self.model), "ref" if "ref" in self.model.peft_config else None

@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from accelerate.utils import is_peft_model
 from torch import Tensor, nn
 
@@ -35,6 +36,15 @@ def silence_dropout(model: nn.Module) -> None:
         for name, value in vars(module).items():
             if isinstance(value, float) and ("dropout" in name or "layerdrop" in name):
                 setattr(module, name, 0.0)
+
+
+def keeping_casts(device: torch.device) -> torch.autocast:
+    """Let autocast keep the bf16 copies of weights that it makes, from one forward pass to the next.
+
+    It keeps them until the outermost context ends, so this one is that, and does nothing else. Inside, weights must not
+    change, and forward passes with and without gradients must not mix. Copies of frozen weights are never kept.
+    """
+    return torch.autocast(device.type, enabled=False)
 
 
 def causal_lm(model: Any) -> Any:

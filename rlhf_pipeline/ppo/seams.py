@@ -21,6 +21,7 @@ extends, are transformers' own. `SEAMS` lists the signatures, and the contract t
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import defaultdict
 from typing import Any
@@ -37,7 +38,7 @@ from rlhf_pipeline.errors import TrainingError
 from rlhf_pipeline.ppo.adapters import old_names
 from rlhf_pipeline.ppo.config import PPOConfig
 from rlhf_pipeline.ppo.engine_weights import engine_weights, need_plain_sum
-from rlhf_pipeline.ppo.forward import Forward
+from rlhf_pipeline.ppo.forward import Forward, keeping_casts
 from rlhf_pipeline.ppo.guards import require_scores
 from rlhf_pipeline.ppo.order import EpochSampler
 from rlhf_pipeline.ppo.packing import by_length, pack, unpack
@@ -81,6 +82,7 @@ class RolloutTrainer(GRPOTrainer):
         self._scores: Tensor | None = None  # (B,), of the rollout in the making
         self._figures: Batch = {}  # (B, C) each, of the policy's last forward
         self._rollout: Batch = {}
+        self._minibatch, self._minibatch_open = contextlib.ExitStack(), False
         self.seconds = {"generate": 0.0, "score": 0.0}  # of the last rollout
         self.ready_at = 0.0  # when it was there
 
@@ -165,12 +167,13 @@ class RolloutTrainer(GRPOTrainer):
         """Run `forward` on rows of similar length together, `size` at a time: (B, P + C) rows to (B, C) figures."""
         pieces = by_length(mask.sum(dim=1), size)
         found: dict[str, list[Tensor]] = defaultdict(list)
-        for places in pieces:
-            packed = pack(ids[places], mask[places], width)
-            with self.accelerator.autocast():
-                figures = forward(input_ids=packed.ids, predicts=packed.predicts)
-            for name, flat in figures.items():
-                found[name].append(unpack(flat, mask[places, -width:].bool()))
+        with keeping_casts(ids.device):
+            for places in pieces:
+                packed = pack(ids[places], mask[places], width)
+                with self.accelerator.autocast():
+                    figures = forward(input_ids=packed.ids, predicts=packed.predicts)
+                for name, flat in figures.items():
+                    found[name].append(unpack(flat, mask[places, -width:].bool()))
         back = torch.cat(pieces).argsort()
         return {name: torch.cat(parts)[back] for name, parts in found.items()}
 
@@ -207,9 +210,24 @@ class RolloutTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: nn.Module, inputs: Batch) -> Tensor:
         """Return the clipped policy loss (TRL's) and what `add_losses` adds, of one forward pass."""
+        if self.model.training and not self._minibatch_open:
+            self._minibatch.enter_context(keeping_casts(self.accelerator.device))
+            self._minibatch_open = True
         policy_loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         figures, self._figures = self._figures, {}
         return self.add_losses(policy_loss, inputs, figures, model)
+
+    def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
+        """Run one micro-batch forward and backward."""
+        done = True
+        try:
+            loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+            done = self.accelerator.sync_gradients
+        finally:
+            if done:  # the optimizer will change the weights
+                self._minibatch.close()
+                self._minibatch_open = False
+        return loss
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:
         """Return TRL's sampler with an order that depends on seed and epoch alone, so that a resumed run keeps it."""

@@ -229,7 +229,7 @@ class PPOTrainer(ActorCriticTrainer):
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
         """Run one micro-batch forward and backward; after the last of a minibatch, look at the gradients."""
-        loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
+        loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
             self._note_gradients()
         if self._step % (self.args.micro_batches * self.num_iterations) == 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_pipeline.artifacts import Store
@@ -110,7 +111,7 @@ def run(
     from rlhf_pipeline.tokenization import make_fit
     from rlhf_pipeline.training import refuse_second_adapter
 
-    arguments, model_config = ppo_arguments(job, asked)
+    arguments, model_config = ppo_arguments(job.checkpoints, asked)
     refuse_second_adapter(start, model_config.use_peft)
     config = load_config(adapter_base(job.store, start) or start, arguments.trust_remote_code)
     check_causal(config, start.location)
@@ -128,7 +129,8 @@ def run(
     row_tokens = longest_prompt(tokenizer, prepared) + completion
     peft_config = get_peft_config(model_config)
     networks = load_networks(
-        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, peft_config=peft_config,
+        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
+        peft_config=peft_config,
         guards=Guards(arguments.guards, loud=is_main_process()),
         options=network_options(arguments, model_config, row_tokens),
     )  # fmt: skip
@@ -159,7 +161,7 @@ def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
     return start.kept_in(job.store)
 
 
-def ppo_arguments(job: Job, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
+def ppo_arguments(output: Path, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
     """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default."""
     import torch
 
@@ -169,7 +171,7 @@ def ppo_arguments(job: Job, asked: Mapping[str, Setting]) -> tuple[PPOConfig, An
 
     refuse_fixed(asked)
     quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16()}
-    arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, job.checkpoints, quick)
+    arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, output, quick)
     if "per_device_eval_batch_size" not in asked:
         arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
     return arguments, model_config

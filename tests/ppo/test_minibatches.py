@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 
 from rlhf_pipeline.ppo.masked import one_rank
-from rlhf_pipeline.ppo.minibatches import count_tokens, cut
+from rlhf_pipeline.ppo.minibatches import count_tokens, cut, even_cuts
 
 LENGTHS = [1, 4, 2, 3, 4, 1, 3, 2]
 
@@ -36,3 +37,35 @@ def test_every_micro_batch_knows_the_tokens_of_its_minibatch() -> None:
     assert [int(part["minibatch_tokens"]) for part in parts] == [114, 114, 106, 106]
     # what TRL makes of it: num_items_in_batch * gradient_accumulation_steps / steps_per_generation
     assert [float(part["num_items_in_batch"]) * 2 / 4 for part in parts] == [114, 114, 106, 106]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "pieces", "expected"),
+    [
+        ([8, 8, 8, 8], 2, [2, 2]),
+        ([9, 3, 3, 2, 1], 2, [1, 4]),  # 9 and 4 x 3, not 3 x 9
+        ([5, 5, 5], 3, [1, 1, 1]),
+        ([100, 1, 1, 1], 3, [1, 2, 1]),
+        ([4], 1, [1]),
+    ],
+)
+def test_the_largest_piece_is_as_small_as_can_be(lengths: list[int], pieces: int, expected: list[int]) -> None:
+    assert even_cuts(lengths, pieces) == expected
+
+
+def test_no_cut_is_better_than_the_even_one() -> None:
+    """Against every way to cut, on random lengths."""
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        lengths = sorted(torch.randint(1, 30, (7,), generator=draw).tolist(), reverse=True)
+        sizes = even_cuts(lengths, 3)
+        assert sum(sizes) == 7
+        assert min(sizes) > 0
+        assert _largest(lengths, sizes) == min(
+            _largest(lengths, [a, b, 7 - a - b]) for a in range(1, 6) for b in range(1, 7 - a)
+        )
+
+
+def _largest(lengths: list[int], sizes: list[int]) -> int:
+    firsts = [sum(sizes[:n]) for n in range(len(sizes))]
+    return max(size * lengths[first] for size, first in zip(sizes, firsts, strict=True))
