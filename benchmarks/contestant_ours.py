@@ -18,7 +18,7 @@ from benchmarks.workload import Workload, from_arguments, read_prompts
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.config import Setting
-from rlhf_pipeline.generation import stop_ids
+from rlhf_pipeline.decoding import stop_ids
 from rlhf_pipeline.models import load_causal, load_tokenizer
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.trainer import PPOTrainer

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache, DynamicLayer
 
 from rlhf_pipeline.errors import ModelError
@@ -146,6 +146,14 @@ def next_tokens(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Te
         raise ModelError("the model's next-token probabilities are not finite: its weights hold NaN or infinity")
     drawn = torch.searchsorted(cumulative, uniform[:, None] * total, right=True).clamp(max=logits.shape[-1] - 1)
     return drawn.squeeze(1), probabilities.gather(1, drawn).log().squeeze(1)
+
+
+def stop_ids(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Every id that ends a completion: the tokenizer's EOS and those of the checkpoint's generation config, sorted."""
+    generation_config = model.generation_config
+    configured = generation_config.eos_token_id if generation_config is not None else None
+    ids = configured if isinstance(configured, list) else [configured]
+    return sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None})
 
 
 def left_pad(rows: Iterable[Sequence[int]], pad_id: int, device: torch.device) -> tuple[Tensor, Tensor]:

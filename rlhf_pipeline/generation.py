@@ -19,7 +19,7 @@ from peft import PeftModel
 from torch import Tensor
 from tqdm import tqdm
 
-from .decoding import decode, evaluating, left_pad, position_ids
+from .decoding import decode, evaluating, left_pad, position_ids, stop_ids
 from .encoding import encode_prompt
 from .errors import ModelError
 
@@ -96,14 +96,6 @@ def logprobs(
 def placement() -> dict[str, Any]:
     """Options of `from_pretrained` that load a model for inference onto the first GPU, where there is one."""
     return {"device_map": {"": 0}} if torch.cuda.is_available() else {}
-
-
-def stop_ids(model: PreTrainedModel | PeftModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Every id that ends a completion: the tokenizer's EOS and those of the checkpoint's generation config, sorted."""
-    generation_config = model.generation_config
-    configured = generation_config.eos_token_id if generation_config is not None else None
-    ids = configured if isinstance(configured, list) else [configured]
-    return sorted({int(i) for i in [*ids, tokenizer.eos_token_id] if i is not None})
 
 
 def _uniforms(seed: int, place: int, samples: int, length: int) -> np.ndarray[Any, np.dtype[np.float64]]:

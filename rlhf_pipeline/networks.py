@@ -15,8 +15,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint
+from rlhf_pipeline.decoding import stop_ids
 from rlhf_pipeline.errors import ConfigError
-from rlhf_pipeline.generation import stop_ids
 from rlhf_pipeline.jobs import say
 from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
 from rlhf_pipeline.ppo.critic import Critic

@@ -7,8 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import BloomConfig, BloomForCausalLM, MambaConfig, MambaForCausalLM
 
+from rlhf_pipeline.decoding import stop_ids
 from rlhf_pipeline.errors import ModelError
-from rlhf_pipeline.generation import logprobs, sample, stop_ids
+from rlhf_pipeline.generation import logprobs, sample
 from tests.tiny import CHAT_TEMPLATE, make_llama, make_tokenizer
 
 PROMPTS = ["a", "what is this?", "hello there", "b c"]

@@ -52,10 +52,8 @@ PRESETS = {
 }  # fmt: skip
 
 
-def with_preset(asked: Mapping[str, Setting], name: str | None) -> dict[str, Setting]:
+def with_preset(asked: Mapping[str, Setting], name: str) -> dict[str, Setting]:
     """Put a preset's settings below those that were asked for."""
-    if name is None:
-        return dict(asked)
     preset = {key: Setting(key, value, f"preset {name}") for key, value in PRESETS[name].settings.items()}
     return {**preset, **asked}
 

@@ -10,7 +10,7 @@
 | `_compute_loss`                      | extended: TRL's clipped loss of (B, C) advantages, then `add_losses`         |
 | `_get_train_sampler`                 | wrapped: the order of prompts depends on seed and epoch, not on history      |
 | attributes                           | `_step`, `_buffered_inputs`, `_metrics`, `beta`, `ref_model`, `use_vllm`,     |
-|                                      | `eos_token_ids`, `reward_weights`, `epsilon_low`, `epsilon_high`, and         |
+|                                      | `reward_weights`, `epsilon_low`, `epsilon_high`, and                          |
 |                                      | `num_generations`, set to 1 behind GRPOConfig's own check (`config.py`)       |
 | `vllm_generation`                    | `_iter_named_params` replaced: the policy's plain weights, no critic;         |
 |                                      | `generation_kwargs` get every stop token; seeds are set again behind it       |
@@ -24,16 +24,18 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import defaultdict
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import set_seed
 from datasets import Dataset
 from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
 from trl.models.utils import unwrap_model_for_generation
 from trl.trainer.grpo_trainer import GRPOTrainer
 from trl.trainer.utils import RepeatSampler
 
+from rlhf_pipeline.decoding import stop_ids
 from rlhf_pipeline.errors import TrainingError
 from rlhf_pipeline.ppo.adapters import old_names
 from rlhf_pipeline.ppo.config import PPOConfig
@@ -76,13 +78,14 @@ class RolloutTrainer(GRPOTrainer):
     def __init__(self, **kwargs: Any) -> None:
         with old_names():
             super().__init__(**kwargs)
+        self.stops = stop_ids(self.model, cast(PreTrainedTokenizerBase, self.processing_class))
         if self.use_vllm:
             self._join_vllm()
         self.beta = 0.0  # no KL term in the loss: the penalty is in the rewards
         self._scores: Tensor | None = None  # (B,), of the rollout in the making
         self._figures: Batch = {}  # (B, C) each, of the policy's last forward
         self._rollout: Batch = {}
-        self._minibatch, self._minibatch_open = contextlib.ExitStack(), False
+        self._casts, self._keeping, self._stepping = contextlib.ExitStack(), False, False
         self.seconds = {"generate": 0.0, "score": 0.0}  # of the last rollout
         self.ready_at = 0.0  # when it was there
 
@@ -111,7 +114,7 @@ class RolloutTrainer(GRPOTrainer):
         need_plain_sum(self.model)
         engine: Any = self.vllm_generation
         engine._iter_named_params = lambda: engine_weights(self.model, engine._dist.gather_params)
-        engine.generation_kwargs = {**(engine.generation_kwargs or {}), "stop_token_ids": self.eos_token_ids}
+        engine.generation_kwargs = {**(engine.generation_kwargs or {}), "stop_token_ids": self.stops}
         set_seed(self.args.seed, device_specific=True)
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *rest: Any, **more: Any) -> Any:
@@ -120,8 +123,11 @@ class RolloutTrainer(GRPOTrainer):
         if self.use_vllm:
             completions = super()._generate_single_turn(prompt_ids, *rest, **more)  # type: ignore[no-untyped-call]
         else:
-            with old_names(), unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-                completions = self.sample(model, prompt_ids)
+            with old_names():
+                with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                    completions = self.sample(model, prompt_ids)
+                if self.args.gradient_checkpointing:  # TRL turned it off and on again, without its settings
+                    self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
         self.seconds["generate"] = time.perf_counter() - started
         return completions
 
@@ -210,23 +216,24 @@ class RolloutTrainer(GRPOTrainer):
 
     def _compute_loss(self, model: nn.Module, inputs: Batch) -> Tensor:
         """Return the clipped policy loss (TRL's) and what `add_losses` adds, of one forward pass."""
-        if self.model.training and not self._minibatch_open:
-            self._minibatch.enter_context(keeping_casts(self.accelerator.device))
-            self._minibatch_open = True
+        if self._stepping and not self._keeping:  # here and not before: the rollout of a first step has no gradients
+            self._casts.enter_context(keeping_casts(self.accelerator.device))
+            self._keeping = True
         policy_loss: Tensor = super()._compute_loss(model, inputs)  # type: ignore[no-untyped-call]
         figures, self._figures = self._figures, {}
         return self.add_losses(policy_loss, inputs, figures, model)
 
     def training_step(self, model: nn.Module, inputs: Batch, num_items_in_batch: Any = None) -> Tensor:
-        """Run one micro-batch forward and backward."""
-        done = True
+        """Run one micro-batch forward and backward; autocast keeps its copies of weights over a whole minibatch."""
+        self._stepping, done = True, True
         try:
             loss: Tensor = super().training_step(model, inputs, num_items_in_batch)  # type: ignore[no-untyped-call]
             done = self.accelerator.sync_gradients
         finally:
+            self._stepping = False
             if done:  # the optimizer will change the weights
-                self._minibatch.close()
-                self._minibatch_open = False
+                self._casts.close()
+                self._keeping = False
         return loss
 
     def _get_train_sampler(self, dataset: Dataset | None = None) -> RepeatSampler:

@@ -102,9 +102,7 @@ class PPOTrainer(ActorCriticTrainer):
         """Continue the prompts with `model`: ids, and their log-probabilities, one list a prompt each."""
         length = int(self.args.max_completion_length or 0)
         with self.accelerator.autocast():
-            return sample(
-                model, prompt_ids, stops=self.eos_token_ids, temperature=self.temperature, max_new_tokens=length
-            )
+            return sample(model, prompt_ids, stops=self.stops, temperature=self.temperature, max_new_tokens=length)
 
     @torch.no_grad()
     def finish_rollout(self, rollout: Batch, scores: Tensor, values: Tensor) -> None:
@@ -131,7 +129,7 @@ class PPOTrainer(ActorCriticTrainer):
     def _finished(self, completion_ids: Tensor, mask: Tensor) -> Tensor:
         """Tell which completions (B, C) end with a stop token of the policy: (B,) bool."""
         last = completion_ids.gather(1, last_index(mask).clamp(min=0).unsqueeze(1)).squeeze(1)
-        return torch.isin(last, torch.tensor(self.eos_token_ids, device=last.device))
+        return torch.isin(last, torch.tensor(self.stops, device=last.device))
 
     def _note_rollout(self, rollout: Batch, scores: Tensor, kl_nats: Tensor, finished: Tensor) -> None:
         """Log what a rollout is like, let the guards look at it, and adapt kl_coef for the next one."""

@@ -73,7 +73,9 @@ def main(argv: list[str]) -> int:
         return 0
     asked = read_settings(argv)
     settings = take(PPOSettings, asked)
-    asked = with_preset(asked, settings.preset)
+    if settings.preset is not None:
+        asked = with_preset(asked, settings.preset)
+        say(describe(settings.preset))
     need_data(settings.data, "ppo", "prompts")
     from rlhf_pipeline.rewards import find_reward
 
@@ -121,8 +123,6 @@ def run(
     longest = prompt_room(room(config, None), completion, settings.max_prompt_tokens)
     encode = prompt_encoder(tokenizer, longest, settings.on_long_row)
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
-    if settings.preset is not None:
-        say(describe(settings.preset))
     say(f"ppo: {arguments.describe_batches()}")
 
     set_seed(arguments.seed)
@@ -147,7 +147,7 @@ def run(
             eval_dataset=Dataset.from_list(prepared.held_out) if prepared.held_out else None,
             processing_class=tokenizer,
             peft_config=peft_config,
-            pretraining_rows=[] if text is None else text_rows(tokenizer, text, row_tokens),
+            pretraining_rows=text_rows(tokenizer, text, row_tokens),
             shared_rewards=networks.shared_rewards,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
@@ -196,10 +196,12 @@ def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int) -> No
         arguments.vllm_max_model_length = row_tokens
 
 
-def text_rows(tokenizer: PreTrainedTokenizerBase, text: Rows[Document], row_tokens: int) -> list[list[int]]:
+def text_rows(tokenizer: PreTrainedTokenizerBase, text: Rows[Document] | None, row_tokens: int) -> list[list[int]]:
     """Cut documents, each ended by EOS, into rows of at most `row_tokens`; one token alone predicts nothing."""
     from rlhf_pipeline.prepared import document_encoder
 
+    if text is None:
+        return []
     encode = document_encoder(tokenizer)
     documents = [encode(document, text.where(n))[0]["input_ids"] for n, document in enumerate(text.records)]  # type: ignore[index]
     pieces = [ids[i : i + row_tokens] for ids in documents for i in range(0, len(ids), row_tokens)]

@@ -21,7 +21,6 @@ def test_what_is_asked_stands_above_the_preset() -> None:
     settings = with_preset(asked, "tldr")
     assert settings["kl_coef"] is asked["kl_coef"]
     assert settings["vf_coef"] == Setting("vf_coef", 0.1, "preset tldr")
-    assert with_preset(asked, None) == asked
 
 
 def test_the_papers_figures() -> None:

@@ -69,7 +69,7 @@ def test_log_probabilities_are_asked_for_in_one_way(tmp_path: Path) -> None:
 def test_attributes_are_there(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     names = [
-        "_step", "_buffered_inputs", "_metrics", "beta", "ref_model", "eos_token_ids", "reward_weights", "use_vllm",
+        "_step", "_buffered_inputs", "_metrics", "beta", "ref_model", "reward_weights", "use_vllm",
         "temperature", "num_iterations", "epsilon_low", "epsilon_high", "num_generations",
     ]  # fmt: skip
     assert [name for name in names if name not in vars(trainer)] == [], ADVICE

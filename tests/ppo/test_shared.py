@@ -47,6 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 def trainer_over_one_base(folder: Path, **changes: Any) -> Recorder:
     """A fresh LoRA policy; its critic starts from the reward model, whose score is the reward."""
+    torch.manual_seed(0)  # TRL 1.14 makes the policy's adapter under whatever seed there is
     adapter = read_adapter(folder / "reward")
     shared = SharedReward(adapter, "reward_0")
     model = RewardModel(shared, make_tokenizer(), "reward")

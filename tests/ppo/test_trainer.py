@@ -264,3 +264,36 @@ def test_a_policy_given_as_a_model_has_its_folder_as_reference(tmp_path: Path) -
 def test_prompts_that_do_not_fill_a_rollout_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="32 prompts do not fill a rollout of 64"):
         make_trainer(tmp_path, per_device_train_batch_size=32)
+
+
+def test_autocast_keeps_its_copies_of_weights_over_a_minibatch_and_no_longer(tmp_path: Path) -> None:
+    """Copies made once a minibatch give the weights of copies made anew for every micro-batch."""
+    settings = {"bf16": True, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+                "steps_per_generation": 4, "num_iterations": 2, "max_steps": 8}  # fmt: skip
+    keeping = make_trainer(tmp_path, **settings)
+    kept = []
+    loss_of = keeping._compute_loss
+    keeping._compute_loss = lambda *args: (kept.append(keeping._keeping), loss_of(*args))[1]
+    keeping.train()
+    assert kept == [False, True] * 8
+    assert torch.autocast_increment_nesting() == 1, "no context is left open"
+    assert torch.autocast_decrement_nesting() == 0
+    anew = make_trainer(tmp_path, **settings)
+    loss_anew = anew._compute_loss
+
+    def without(*args: object) -> Tensor:
+        anew._stepping = False
+        return loss_anew(*args)
+
+    anew._compute_loss = without
+    anew.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights(keeping.model), weights(anew.model), strict=True))
+
+
+def test_a_loss_computed_by_hand_keeps_nothing(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_steps=2)
+    trainer.train()
+    trainer.model.train()
+    trainer._compute_loss(trainer.model, trainer._buffered_inputs[0])
+    assert torch.autocast_increment_nesting() == 1
+    torch.autocast_decrement_nesting()

@@ -23,8 +23,8 @@ from tests.ppo.vllm_server_stand_in import http_packages, serve
 from tests.ppo.vllm_stand_in import Answer, Engine, install, packages
 from tests.tiny import make_llama
 
-OLDEST, NEWEST = "0.22.0", "0.31.0"
-"""The ends of what TRL 1.16 supports; it sends weights to vLLM below 0.28 in another way."""
+OLDEST, NEWEST = "0.22.0", "0.30.0"
+"""Ends of what TRL 1.14 to 1.16 support; it sends weights to vLLM below 0.28 in another way."""
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 Start = Callable[..., tuple[Recorder, Engine]]
