@@ -1,6 +1,18 @@
 """The maths inside TRL 1.12's `PPOTrainer.train`, read there during an update, against ours on the same tensors.
 
-Where every completion fills the width, all agree. Where some end earlier, TRL's are wrong in the ways listed below.
+The formulas agree (KL, GAE, both losses, the clip's count), and on completions that fill the width so do all numbers.
+Where TRL 1.12 differs, and a test here or in `test_functions.py` shows by how much:
+
+- the score stands on the pad behind the EOS, one step late, and GAE mixes in the critic's value of that pad
+- the value loss and reward whitening count that pad
+- whitening divides by n - 1; means of nothing, and NaN on a pad, are NaN
+- losses are means of micro-batches, so that the split changes the update
+- `num_mini_batches` makes no optimizer steps, and thins metrics out with zeros; the last batch makes too many steps
+- `max_grad_norm` is ignored; the order of rows does not follow `seed`
+- step KL, ratio and entropy are averaged over pads
+- a missing EOS is a penalty on the score, not a score
+- old log-probabilities are the sampler's, in float32; the temperature is 1e-7 above the one asked for
+- a pad that was sampled ends a completion; where pad is EOS, the EOS is lost
 """
 
 from __future__ import annotations
@@ -98,7 +110,7 @@ def test_gae_on_the_same_rewards_values_and_mask(run: str, request: pytest.Fixtu
 
 @pytest.mark.parametrize("run", ["full", "ragged"])
 def test_losses_of_one_micro_batch(run: str, request: pytest.FixtureRequest) -> None:
-    """The clipped value loss on TRL's mask, and the count of clipped ratios, of every micro-batch."""
+    """The clipped value loss on TRL's mask, the count of clipped ratios, and the formula of the policy loss."""
     found = request.getfixturevalue(run)
     counted = 0.0
     for micro_batch in found.micro_batches:
@@ -107,6 +119,9 @@ def test_losses_of_one_micro_batch(run: str, request: pytest.FixtureRequest) -> 
             micro_batch["vpred"], micro_batch["mb_values"], micro_batch["mb_return"], wide, NEAR
         )
         assert_equal(value_loss / wide.sum(), micro_batch["vf_loss"])
+        ratio, advantages = micro_batch["logprobs_diff"].exp(), micro_batch["mb_advantage"]
+        surrogate = torch.minimum(ratio * advantages, ratio.clamp(1 - CLIP, 1 + CLIP) * advantages)
+        assert_equal(-masked_mean(surrogate, mask), micro_batch["pg_loss"])
         clipped = clipped_sum(micro_batch["logprobs_diff"], micro_batch["mb_advantage"], mask, CLIP, CLIP)
         counted += float(clipped / mask.sum()) / len(found.micro_batches)
     assert counted > 0.1
@@ -211,7 +226,7 @@ def test_the_last_batch_of_the_prompts_is_cut_into_other_steps_there(tmp_path: P
 def test_gradients_are_not_clipped_there(tmp_path: Path, ragged: Captured) -> None:
     """The limit changes nothing: the norms are far above it, and those of a run without it."""
     limited = captured(tmp_path, eos_logit=SOON, max_grad_norm=1e-3)
-    assert limited.norms == ragged.norms
+    assert limited.norms == pytest.approx(ragged.norms, rel=1e-9)
     assert min(limited.norms) > 0.1
 
 
