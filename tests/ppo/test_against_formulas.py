@@ -251,6 +251,7 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Recorder:
     )  # fmt: skip
     made.model.train()
     made.current_gradient_accumulation_steps = 2
+    made._minibatch_open = True  # or a loss without its training step would leave autocast's cache open for good
     return made
 
 
