@@ -18,6 +18,7 @@ def value_loss_sum(values: Tensor, old_values: Tensor, returns: Tensor, mask: Te
     0.5 * max((V - R)^2, (clip(V, V_old - cliprange, V_old + cliprange) - R)^2), all (B, C).
     Huang et al. 2024, detail "value function loss clipping"; from OpenAI's baselines.
     """
+    values = torch.where(mask, values, 0.0)  # else what is not counted could still reach the gradient
     clipped = torch.maximum(torch.minimum(values, old_values + cliprange), old_values - cliprange)
     worse = torch.maximum((values - returns).square(), (clipped - returns).square())
     return 0.5 * masked_sum(worse, mask)

@@ -28,8 +28,8 @@ def test_value_loss_by_hand() -> None:
 
 
 def test_a_clipped_value_has_no_gradient() -> None:
-    values = doubles(0.1, 1.0, -1.0, 0.0).requires_grad_()
-    value_loss_sum(values, doubles(0.0, 0.0, 0.0, 0.0), doubles(0.2, 1.0, 2.0, 0.0), MASK, 0.2).backward()
+    values = doubles(0.1, 1.0, -1.0, NAN).requires_grad_()
+    value_loss_sum(values, doubles(0.0, 0.0, 0.0, NAN), doubles(0.2, 1.0, 2.0, NAN), MASK, 0.2).backward()
     torch.testing.assert_close(values.grad, doubles(-0.1, 0.0, -3.0, 0.0))
 
 
