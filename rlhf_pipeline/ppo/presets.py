@@ -47,6 +47,7 @@ PRESETS = {
             "512 completions a rollout in one minibatch: set per_device_train_batch_size and "
             "gradient_accumulation_steps so that the line `completions a rollout` says so",
             "a million episodes: set max_steps",
+            "the reward's offset: train the reward model with --normalize_on demonstrations",
         ),
     ),
 }  # fmt: skip

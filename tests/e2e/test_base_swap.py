@@ -133,15 +133,20 @@ def adapter_of(pipeline: Pipeline, role: str) -> dict[str, Any]:
 
 def test_lora_adapts_every_stage(adapted: Pipeline) -> None:
     refs = adapted.refs()
-    below = {role: adapter_of(adapted, role)["base_model_name_or_path"] for role in ("sft", "reward", "policy")}
-    assert below == {"sft": refs["base"], "reward": refs["sft-merged"], "policy": refs["sft-merged"]}
-    assert (folder(adapted, "critic") / "model.safetensors").is_file()
+    roles = ("sft", "reward", "policy", "critic")
+    below = {role: adapter_of(adapted, role)["base_model_name_or_path"] for role in roles}
+    assert below == {"sft": refs["base"], **dict.fromkeys(roles[1:], refs["sft-merged"])}
     assert adapted.damage() == []
 
 
-def test_a_reward_model_stands_on_a_full_model(adapted: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
-    assert adapted.stage("reward", "--model", "sft") == 2
-    assert f"type `rlhf artifacts merge {adapted.refs()['sft']}`" in capsys.readouterr().err
+def test_a_reward_model_goes_on_with_an_adapter(adapted: Pipeline) -> None:
+    """Over the SFT model's own base, so that PPO can share that with it."""
+    unmerged = dataclasses.replace(adapted, run="unmerged")
+    unmerged.make("reward", "--model", "default/sft")
+    config = adapter_of(unmerged, "reward")
+    assert config["base_model_name_or_path"] == adapted.refs()["base"]
+    assert config["task_type"] == "SEQ_CLS"
+    assert unmerged.damage() == []
 
 
 def test_ppo_goes_on_with_an_adapter(adapted: Pipeline, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +154,7 @@ def test_ppo_goes_on_with_an_adapter(adapted: Pipeline, capsys: pytest.CaptureFi
     further = dataclasses.replace(adapted, run="further")
     models = ("--model", "default/sft", "--reward", "default/reward", "--max_steps", "3")
     assert further.stage("ppo", *models, "--use_peft", "true") == 2
-    assert "is a LoRA adapter, and PPO goes on with it" in capsys.readouterr().err
+    assert "is a LoRA adapter, and the stage goes on with it" in capsys.readouterr().err
     further.make("ppo", *models)
     assert adapter_of(further, "policy")["base_model_name_or_path"] == adapted.refs()["base"]
     kl = [line["ppo/kl_nats"] for line in further.metrics("ppo") if "ppo/kl_nats" in line]
