@@ -6,6 +6,7 @@ The critic is a network of its own, or an adapter over the policy's base. Left o
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -91,17 +92,15 @@ class ActorCriticTrainer(RolloutTrainer):
 
     @contextlib.contextmanager
     def policy_alone(self) -> Iterator[None]:
-        """Take the critic, and every adapter but the policy's, out of sight, so that TRL sees a plain model."""
-        others = {}
-        if is_peft_model(self.model):
-            others = {name: self.model.peft_config.pop(name) for name in [*self.model.peft_config] if name != "default"}
+        """Take the critic off the policy for a while, and let peft save no adapter but the policy's."""
         del self.model.critic
+        if is_peft_model(self.model):
+            self.model.save_pretrained = functools.partial(self.model.save_pretrained, selected_adapters=["default"])
         try:
             yield
         finally:
             self.model.critic = self.critic
-            if others:
-                self.model.peft_config.update(others)
+            vars(self.model).pop("save_pretrained", None)
 
     # ---- Optimizer ----
 

@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from peft import AutoPeftModelForCausalLM, AutoPeftModelForSequenceClassification, LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.ppo.packing import pack
 from rlhf_pipeline.ppo.seams import joined
-from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter, read_adapter
+from rlhf_pipeline.ppo.shared import HEAD_KEY, SharedCritic, SharedReward, fresh_adapter, read_adapter
 from rlhf_pipeline.scoring import RewardModel
 from tests.ppo.test_resume import interrupted, state
 from tests.ppo.toy import Recorder, make_trainer
@@ -143,6 +144,9 @@ def test_saved_adapters_load_in_plain_peft(folder: Path) -> None:
     trainer.train()
     saved = folder / "out" / "checkpoint-2"
     assert {path.name for path in saved.iterdir() if path.is_dir()} == {"critic"}
+    own = load_file(folder / "reward" / "adapter_model.safetensors").keys() - {HEAD_KEY}
+    assert load_file(saved / "adapter_model.safetensors").keys() == own
+    assert load_file(saved / "critic" / "adapter_model.safetensors").keys() == own | {HEAD_KEY}
     rollout = trainer.rollouts[0]
     ids, mask, width = joined(rollout)
     packed = pack(ids, mask, width)
