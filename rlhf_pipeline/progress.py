@@ -1,7 +1,8 @@
 """What people see of a running trainer, and what it leaves on disk: a bar, a line per log, metrics.jsonl, checkpoints.
 
-A checkpoint counts only once it carries `COMPLETE`, written after everything else, so a process killed while saving
-leaves nothing that a resume could stumble on.
+A checkpoint counts only once it carries `COMPLETE`, written when every process has written its part, and old ones go
+only then, each losing its mark first. So a process killed at any instant leaves one checkpoint to go on from, and
+nothing that a resume could stumble on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -34,9 +36,9 @@ class AlreadyTrained(Exception):
 class JobCallback(TrainerCallback):
     """Shows and records one job's training; stops it on a loss or metric that is not a number."""
 
-    def __init__(self, job: Job, shown: Sequence[str]) -> None:
-        """`shown` are the metrics of the one line per log, in their order."""
-        self.job, self.shown = job, tuple(shown)
+    def __init__(self, job: Job, shown: Sequence[str], keep: int | None = None) -> None:
+        """`shown` are the metrics of the one line per log, in their order; `keep` is how many checkpoints stay."""
+        self.job, self.shown, self.keep = job, tuple(shown), keep
         self.bar: tqdm[Any] | None = None
         self.began, self.first_step = time.monotonic(), 0
 
@@ -94,9 +96,14 @@ class JobCallback(TrainerCallback):
             )
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Mark the checkpoint complete."""
+        """Mark the checkpoint complete once all processes have written it, and remove the oldest beyond `keep`."""
+        PartialState().wait_for_everyone()
         if is_main_process():
-            (Path(args.output_dir or "") / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            folder = Path(args.output_dir or "")
+            (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            steps = sorted(_checkpoints(folder))
+            for step in steps[: len(steps) - (self.keep or len(steps))]:
+                _remove(folder / f"checkpoint-{step}")
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -107,9 +114,13 @@ class JobCallback(TrainerCallback):
 
 
 def watch(trainer: Trainer, job: Job, shown: Sequence[str]) -> None:
-    """Show and record `trainer` for `job`, instead of transformers' own printing."""
+    """Show and record `trainer` for `job`, instead of transformers' own printing and rotation of checkpoints.
+
+    Transformers would delete the old checkpoint before the new one is marked, and chooses by the age of folders.
+    """
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(JobCallback(job, shown))
+    trainer.add_callback(JobCallback(job, shown, trainer.args.save_total_limit))
+    trainer.args.save_total_limit = None
 
 
 def train(trainer: Trainer, job: Job) -> None:
@@ -129,12 +140,22 @@ def train(trainer: Trainer, job: Job) -> None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The complete checkpoint with most steps; those that were cut off while being saved are removed."""
-    found = {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+    found = _checkpoints(folder)
     for step in [step for step, path in found.items() if not (path / COMPLETE).is_file()]:
         cut_off = found.pop(step)
         if is_main_process():
-            shutil.rmtree(cut_off)
+            _remove(cut_off)
     return found[max(found)] if found else None
+
+
+def _checkpoints(folder: Path) -> dict[int, Path]:
+    return {int(path.name.rpartition("-")[2]): path for path in folder.glob("checkpoint-*")}
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint, its mark first, so that half of one never counts."""
+    (checkpoint / COMPLETE).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
 
 
 def _forget_after(file: Path, step: int) -> None:

@@ -45,9 +45,9 @@ def train_and_publish(
     `counts` tell what became of the rows, `measure` adds to the trainer's held-out metrics; both are kept in the
     manifest. `also_save` writes more into the folder. Every rank calls this.
     """
-    watch(trainer, job, shown)
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
+    watch(trainer, job, shown)
     train(trainer, job)
     metrics = {**trainer.evaluate(), **measure()} if trainer.eval_dataset is not None else {}
     say(f"{job.stage}: {summary(metrics)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.errors import TrainingError
@@ -163,3 +163,49 @@ def test_only_rank_0_writes_and_speaks(
     assert not (job.directory / METRICS).exists() and capsys.readouterr().out == ""
     with pytest.raises(TrainingError):
         callback.on_log(arguments, TrainerState(global_step=1, max_steps=2), TrainerControl(), logs={"loss": math.nan})
+
+
+def test_an_old_checkpoint_goes_only_when_the_new_one_is_marked(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one kept: at the moment of every mark the one before is still whole."""
+    whole: list[list[str]] = []
+    touch = Path.touch
+
+    def spy(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path.name == COMPLETE:
+            whole.append(sorted(p.parent.name for p in job.checkpoints.glob(f"*/{COMPLETE}")))
+        touch(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "touch", spy)
+    train(make_trainer(job, save_total_limit=1), job)
+    assert whole == [[], ["checkpoint-1"], ["checkpoint-2"]]
+    assert [path.name for path in job.checkpoints.iterdir()] == ["checkpoint-3"]
+
+
+def test_the_oldest_by_step_goes_whatever_its_age(job: Job) -> None:
+    trainer = make_trainer(job, save_total_limit=2)
+    trainer.add_callback(_Refresh(job.checkpoints / "checkpoint-1"))
+    train(trainer, job)
+    assert sorted(path.name for path in job.checkpoints.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+
+
+class _Refresh(TrainerCallback):
+    """Make a folder the youngest at every step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        if self.folder.exists():
+            (self.folder / "new").touch()
+
+
+def test_a_checkpoint_that_is_going_loses_its_mark_first(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pull_the_plug(path: Path) -> None:
+        raise InterruptedError(path)
+
+    monkeypatch.setattr("rlhf_pipeline.progress.shutil.rmtree", pull_the_plug)
+    with pytest.raises(InterruptedError, match="checkpoint-1"):
+        train(make_trainer(job, save_total_limit=1), job)
+    monkeypatch.undo()
+    assert last_checkpoint(job.checkpoints) == job.checkpoints / "checkpoint-2"
+    assert not (job.checkpoints / "checkpoint-1").exists()

@@ -32,19 +32,29 @@ STATE_FILE = "ppo_state.json"
 
 
 class ActorCriticTrainer(RolloutTrainer):
-    """Trains a policy and its critic together; `reference` is the packed forward of where the policy started."""
+    """Trains a policy and its critic together; `reference` is the packed forward of where the policy started.
+
+    A subclass gives `run_state` and `load_run_state`.
+    """
 
     def __init__(
         self, critic: Critic | SharedCritic, *, shared_rewards: Sequence[SharedReward] = (), **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.critic = critic.to(self.accelerator.device)
-        self.kl_coef = self.args.kl_coef
         for reward in shared_rewards:
             reward.join(self.model)
         self._join_critic()
         self.reference = self._make_reference()
         self.average = self._make_average()
+
+    def run_state(self) -> dict[str, Any]:
+        """What a resumed run has to know beside weights, optimizer and random numbers, as JSON."""
+        raise NotImplementedError
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Go on from `run_state`."""
+        raise NotImplementedError
 
     # ---- Networks ----
 
@@ -141,11 +151,11 @@ class ActorCriticTrainer(RolloutTrainer):
         self.critic.resume(folder / CRITIC_FOLDER)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Save what else a resumed run needs: the KL coefficient, and the moving average where there is one."""
+        """Save what else a resumed run needs: its state, and the moving average where there is one."""
         super()._save_checkpoint(model, trial)  # type: ignore[no-untyped-call]
         folder = Path(str(self.args.output_dir)) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         if self.args.should_save:
-            (folder / STATE_FILE).write_text(json.dumps({"kl_coef": self.kl_coef}) + "\n", encoding="utf-8")
+            (folder / STATE_FILE).write_text(json.dumps(self.run_state()) + "\n", encoding="utf-8")
             if self.average is not None:
                 self.average.save(folder)
 
@@ -153,7 +163,7 @@ class ActorCriticTrainer(RolloutTrainer):
         """Load what `_save_checkpoint` wrote; transformers calls this under every launcher."""
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]
         if checkpoint is not None:
-            self.kl_coef = json.loads((Path(checkpoint) / STATE_FILE).read_text(encoding="utf-8"))["kl_coef"]
+            self.load_run_state(json.loads((Path(checkpoint) / STATE_FILE).read_text(encoding="utf-8")))
             if self.average is not None:
                 self.average.load(Path(checkpoint))
 

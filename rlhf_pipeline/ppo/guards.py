@@ -46,7 +46,7 @@ class Guards:
         self.actions = guard_actions(asked)
         self.loud = loud
         self._speaking: set[str] = set()
-        self._correlations: deque[float] = deque(maxlen=LENGTH_ROLLOUTS)
+        self.correlations: deque[float] = deque(maxlen=LENGTH_ROLLOUTS)
 
     def __getitem__(self, name: str) -> str:
         return self.actions[name]
@@ -70,8 +70,8 @@ class Guards:
 
     def length_problem(self, correlation: float) -> str | None:
         """Look at the correlation of score and length of one more rollout."""
-        self._correlations.append(abs(correlation))
-        if len(self._correlations) < LENGTH_ROLLOUTS or min(self._correlations) < LENGTH_CORRELATION:
+        self.correlations.append(abs(correlation))
+        if len(self.correlations) < LENGTH_ROLLOUTS or min(self.correlations) < LENGTH_CORRELATION:
             return None
         return (
             f"the score follows the length of completions (correlation {correlation:.2f}, {LENGTH_ROLLOUTS} rollouts "

@@ -77,6 +77,7 @@ class PPOTrainer(ActorCriticTrainer):
         self._need_prompts(train_dataset)
         self.figures = Figures(self.accelerator, self._metrics)
         self.guards = Guards(args.guards, loud=self.accelerator.is_main_process)
+        self.kl_coef = args.kl_coef
         self.pretraining = self._make_pretraining(pretraining_rows)
 
     def _make_pretraining(self, rows: Sequence[Sequence[int]]) -> PretrainingRows | None:
@@ -261,9 +262,14 @@ class PPOTrainer(ActorCriticTrainer):
         return "train" if self.model.training else "eval"
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Sample, score and measure the held-out prompts; adds half widths of 95 % intervals as `..._ci95`."""
+        """Sample, score and measure the held-out prompts; adds half widths of 95 % intervals as `..._ci95`.
+
+        Every evaluation draws the same random numbers, and training's go on as if there had been none.
+        """
         self.figures.held_out.clear()
-        metrics: dict[str, float] = super().evaluate(*args, **kwargs)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.args.seed + self.accelerator.process_index)
+            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
         return {**metrics, **self.figures.intervals()}
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
@@ -273,6 +279,15 @@ class PPOTrainer(ActorCriticTrainer):
     @property
     def _autocast(self) -> bool:
         return bool(self.accelerator.mixed_precision != "no")
+
+    def run_state(self) -> dict[str, Any]:
+        """What a resumed run has to know beside weights, optimizer and random numbers."""
+        return {"kl_coef": self.kl_coef, "length_correlations": list(self.guards.correlations)}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Go on from `run_state`."""
+        self.kl_coef = state["kl_coef"]
+        self.guards.correlations.extend(state["length_correlations"])
 
     def _require_finite(self, **tensors: Tensor) -> None:
         require_finite(self.state.global_step, self._sum_over_ranks, **tensors)

@@ -273,9 +273,9 @@ def train_and_publish_both(
     from rlhf_pipeline.progress import train, watch
     from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
-    watch(trainer, job, SHOWN)
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
+    watch(trainer, job, SHOWN)
     train(trainer, job)
     base = adapter_base(job.store, start) or start
     with trainer.averaged(), job.store.staging() as staged:

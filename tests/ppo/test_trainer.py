@@ -297,3 +297,32 @@ def test_a_loss_computed_by_hand_keeps_nothing(tmp_path: Path) -> None:
     trainer._compute_loss(trainer.model, trainer._buffered_inputs[0])
     assert torch.autocast_increment_nesting() == 1
     torch.autocast_decrement_nesting()
+
+
+def test_an_evaluation_in_between_changes_nothing_and_draws_the_same_numbers_each_time(tmp_path: Path) -> None:
+    held_out = PROMPTS.select(range(8))
+    plain = make_trainer(tmp_path, max_steps=8)
+    plain.train()
+    watched = make_trainer(tmp_path, max_steps=8, eval_dataset=held_out, eval_strategy="steps", eval_steps=2)
+    watched.train()
+    assert all(torch.equal(a, b) for a, b in zip(weights(plain.model), weights(watched.model), strict=True))
+    assert watched.evaluate() | TIMES == watched.evaluate() | TIMES
+
+
+TIMES = dict.fromkeys(("eval_runtime", "eval_samples_per_second", "eval_steps_per_second"))
+
+
+def test_what_the_run_knows_survives_a_resume(tmp_path: Path) -> None:
+    """The adapted coefficient and what the length guard has seen."""
+    from tests.ppo.test_resume import SETTINGS, StopAt
+
+    settings = {**SETTINGS, "kl_target": 0.01, "kl_horizon": 50.0, "max_steps": 24}
+    first = make_trainer(tmp_path, **settings)
+    first.add_callback(StopAt(12))
+    first.train()
+    assert first.kl_coef != first.args.kl_coef
+    second = make_trainer(tmp_path, **settings)
+    second.add_callback(StopAt(13))
+    second.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-12"))
+    assert second.seen["kl_coef"][0] == first.kl_coef
+    assert list(second.guards.correlations)[: len(first.guards.correlations)] == list(first.guards.correlations)
