@@ -182,7 +182,7 @@ $(TRL_VENV)/.installed: constraints.txt | $(VENV)/.installed
 	@touch $@
 
 bench-quick: install $(TRL_VENV)/.installed
-	$(COMPARE) quick --minutes 12 --contestants trl trl_tuned ours_float32 ours
+	$(COMPARE) quick --minutes 12 --contestants trl trl_tuned lean ours_float32 ours
 
 bench: install $(TRL_VENV)/.installed
 	$(COMPARE) bench-64 --repeats 3

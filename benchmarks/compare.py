@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
 def compare(name: str, workload: Workload, folder: Path, options: argparse.Namespace) -> None:
     """Repeat every case for every contestant, at least once and while there is time, and write after each repeat."""
     machine, began, runs = describe_machine(), perf_counter(), list[Run]()
-    progress = Progress(len(CASES) * len(options.contestants), options.repeats, options.minutes)
+    progress = Progress(len(order(options.contestants, 0)), options.repeats, options.minutes)
     for repeat in range(options.repeats):
         repeat_began = perf_counter()
         for case, contestant in order(options.contestants, repeat):
@@ -61,7 +61,7 @@ def compare(name: str, workload: Workload, folder: Path, options: argparse.Names
 
 def order(names: Sequence[str], repeat: int) -> list[tuple[str, Contestant]]:
     """Cases and contestants of a repeat; every second one backwards, so that a machine that slows hits all alike."""
-    forward = [(case, CONTESTANTS[name]) for case in CASES for name in names]
+    forward = [(case, CONTESTANTS[name]) for case in CASES for name in names if case in CONTESTANTS[name].cases]
     return forward[::-1] if repeat % 2 else forward
 
 

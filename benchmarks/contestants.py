@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from benchmarks.workload import Workload, to_arguments
+from benchmarks.workload import CASES, Workload, to_arguments
 
 ROOT = Path(__file__).parents[1]
 MALLOC = {
@@ -39,6 +39,7 @@ class Contestant:
     in_trl_112: bool = False
     flags: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    cases: tuple[str, ...] = CASES
 
 
 TRL = Contestant("trl", "TRL as installed", "benchmarks.contestant_trl", in_trl_112=True)
@@ -46,7 +47,8 @@ TRL_TUNED = replace(TRL, name="trl_tuned", title="TRL, our settings", flags=("--
 TRL_SPLIT = replace(TRL_TUNED, name="trl_split", title="the same, batch split", flags=("--medium", "--split"))
 OURS = Contestant("ours", "ours as shipped", "benchmarks.contestant_ours")
 OURS_FLOAT32 = replace(OURS, name="ours_float32", title="ours in float32", flags=("--float32",))
-CONTESTANTS = {one.name: one for one in (TRL, TRL_TUNED, TRL_SPLIT, OURS_FLOAT32, OURS)}
+LEAN = Contestant("lean", "optimisation in plain torch", "benchmarks.contestant_lean", cases=("full",))
+CONTESTANTS = {one.name: one for one in (TRL, TRL_TUNED, TRL_SPLIT, LEAN, OURS_FLOAT32, OURS)}
 
 
 def build_checkpoints(folder: Path, workload: Workload) -> None:

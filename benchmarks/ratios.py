@@ -49,6 +49,7 @@ FURTHER = {
     "generate_full": Ratio("full", ("generate",)),
     "optimise_early": Ratio("early", ("optimise",)),
     "optimise_full": Ratio("full", ("optimise",)),
+    "optimise_full_lean": Ratio("full", ("optimise",), theirs="lean"),
     "end_to_end_full_split": Ratio("full", theirs="trl_split"),
     "end_to_end_early_split": Ratio("early", theirs="trl_split"),
     "end_to_end_full_float32": Ratio("full", ours="ours_float32"),
