@@ -106,7 +106,7 @@ def _shared_critic(
     if critic == "reward":
         return None
     say(f"ppo: the critic is an adapter over the base of {start.parent}, with a head of zeros")
-    return SharedCritic(fresh_adapter(lora, policy.get_input_embeddings().weight.size(1)), "critic")
+    return SharedCritic(fresh_adapter(lora, policy.config.get_text_config().hidden_size), "critic")
 
 
 def _whole_critic(
