@@ -114,28 +114,28 @@ class JobCallback(TrainerCallback):
 
 
 def watch(trainer: Trainer, job: Job, shown: Sequence[str]) -> None:
-    """Show and record `trainer` for `job`, instead of transformers' own printing and rotation of checkpoints.
-
-    Transformers would delete the old checkpoint before the new one is marked, and chooses by the age of folders.
-    """
+    """Show and record `trainer` for `job`, instead of transformers' own printing."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JobCallback(job, shown, trainer.args.save_total_limit))
-    trainer.args.save_total_limit = None
 
 
 def train(trainer: Trainer, job: Job) -> None:
     """Train, going on from the job's last complete checkpoint where there is one.
 
-    All processes look for it once rank 0 has prepared the job's folder, so they go on from the same one.
+    All processes look for it once rank 0 has prepared the job's folder, so they go on from the same one. Transformers
+    rotates no checkpoints meanwhile: it would delete the old one before the new one is marked, and goes by age.
     """
     trainer.accelerator.wait_for_everyone()
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
         say(f"{job.stage}: going on from {checkpoint}")
+    kept, trainer.args.save_total_limit = trainer.args.save_total_limit, None
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except AlreadyTrained:
         trainer.is_in_train = False
+    finally:
+        trainer.args.save_total_limit = kept
 
 
 def last_checkpoint(folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +18,8 @@ from rlhf_pipeline.errors import DataError
 
 Text = str | list[dict[str, str]]
 
+ORIGIN = ("user", "source", "id", "conversation")
+"""What every record may say about where it comes from."""
 ROLES = ("system", "user", "assistant")
 MIN_RANKED, MAX_RANKED = 2, 9
 """Completions per labelled prompt; InstructGPT (Ouyang et al. 2022, section 3.5) had 4 to 9 ranked, a pair is 2."""
@@ -24,12 +27,16 @@ MIN_RANKED, MAX_RANKED = 2, 9
 
 @dataclass(frozen=True, kw_only=True)
 class Record(ABC):
-    """One row of data: who wrote it (`user`), where it comes from (`source`), its name there (`id`); all optional."""
+    """One row of data: who wrote it (`user`), where it comes from (`source`), its name there (`id`); all optional.
+
+    Rows of one `conversation` (a dialogue, a message tree) are never split.
+    """
 
     needs: ClassVar[str]
     user: str | None = None
     source: str | None = None
     id: str | None = None
+    conversation: str | None = None
 
     @abstractmethod
     def check(self, where: str) -> None:
@@ -43,7 +50,7 @@ class Record(ABC):
         if missing:
             has = ", ".join(f"`{name}`" for name in row) or "no fields"
             raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}; {cls.needs}")
-        for name in ("user", "source", "id"):
+        for name in ORIGIN:
             if type(known.get(name)) is int:
                 known[name] = str(known[name])
         record = cls(**known)
@@ -61,7 +68,7 @@ class Record(ABC):
         return [f.name for f in fields(cls) if not f.kw_only]
 
     def _check_origin(self, where: str) -> None:
-        for name in ("user", "source", "id"):
+        for name in ORIGIN:
             value = getattr(self, name)
             if not (value is None or isinstance(value, str)):
                 raise DataError(f"{where}: `{name}` is {shown(value)}; expected a string")
@@ -96,6 +103,7 @@ class Ranking(Record):
     ranks: list[int]
     finished: list[bool] | None = field(default=None, kw_only=True)
     labeler: str | None = field(default=None, kw_only=True)
+    scores: list[float] | None = field(default=None, kw_only=True)
 
     def check(self, where: str) -> None:
         """Raise DataError on K outside 2..9, ranks of another length, an empty completion, or nothing to compare."""
@@ -122,8 +130,18 @@ class Ranking(Record):
             raise DataError(f"{where}: `ranks` is {shown(self.ranks)}; ranks count from 0, the best")
         if self.finished is not None:
             _check_list(self.finished, bool, count, where, "finished")
+        if self.scores is not None:
+            self._check_scores(where)
         if not (self.labeler is None or isinstance(self.labeler, str)):
             raise DataError(f"{where}: `labeler` is {shown(self.labeler)}; expected a string")
+
+
+    def _check_scores(self, where: str) -> None:
+        scores = self.scores
+        if not isinstance(scores, list) or not all(_is_finite(score) for score in scores):
+            raise DataError(f"{where}: `scores` is {shown(scores)}; expected a list of finite numbers")
+        if len(scores) != len(self.completions):
+            raise DataError(f"{where}: {len(self.completions)} completions but {len(scores)} `scores`")
 
 
 @dataclass(frozen=True)
@@ -240,6 +258,10 @@ def _check_string(value: object, where: str, name: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: `{name}` is not valid UTF-8 at character {error.start}") from None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_list(values: object, of: type, count: int, where: str, name: str) -> None:

@@ -186,6 +186,7 @@ def test_the_oldest_by_step_goes_whatever_its_age(job: Job) -> None:
     trainer.add_callback(_Refresh(job.checkpoints / "checkpoint-1"))
     train(trainer, job)
     assert sorted(path.name for path in job.checkpoints.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+    assert trainer.args.save_total_limit == 2
 
 
 class _Refresh(TrainerCallback):

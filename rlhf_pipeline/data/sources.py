@@ -1,6 +1,6 @@
 """Read a data set from wherever it is: a file, a folder, a data set saved by `datasets`, or a hub id.
 
-`read` is the one way in. Left out: streaming; a data set is held in memory.
+`stream` gives one record after the other, whatever the size; `read` holds them all, which trainers need.
 """
 
 from __future__ import annotations
@@ -33,6 +33,22 @@ class BadRow:
     def to_dict(self) -> dict[str, str]:
         """Give the JSON object that is written aside."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a format's own rules leave out of a row: where, and why in a few words."""
+
+    where: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Found(Generic[R]):
+    """A record and where it is, as `file:line` where the file has lines."""
+
+    where: str
+    record: R
 
 
 @dataclass(frozen=True)
@@ -74,26 +90,39 @@ def read(
     """
     if on_bad_row not in ("error", "skip"):
         raise ConfigError(f"--on_bad_row: `{on_bad_row}` is not a choice; expected error or skip")
-    form = formats.named(data_format)
     rows = Rows[R]([], [], [], {})
     dropped: Counter[str] = Counter()
+    for item in stream(source, kind, data_format=data_format, split=split):
+        if isinstance(item, Found):
+            rows.records.append(item.record)
+            rows.places.append(item.where)
+        elif isinstance(item, LeftOut):
+            dropped[item.reason] += 1
+        elif on_bad_row == "error":
+            raise DataError(f"{item.where}: {item.reason}; {FIX_OR_SKIP}")
+        else:
+            rows.bad.append(item)
+    rows.dropped.update(dropped)
+    _refuse_nothing(rows, source)
+    return rows
+
+
+def stream(
+    source: str, kind: type[R], *, data_format: str = "auto", split: str | None = None
+) -> Iterator[Found[R] | LeftOut | BadRow]:
+    """Give what every row of `source` holds, one by one: records, what a format leaves out, rows that cannot be used.
+
+    Arguments and errors are those of `read`, except that a bad row is given and never raised.
+    """
+    form = formats.named(data_format)
     for raw in _raw_rows(source, split):
         try:
             value = _decoded(raw)
             form = form or formats.recognise(value)
             for record in form.records(value, kind, raw.where):
-                if isinstance(record, kind):
-                    rows.records.append(record)
-                    rows.places.append(raw.where)
-                else:
-                    dropped[str(record)] += 1
+                yield Found(raw.where, record) if isinstance(record, kind) else LeftOut(raw.where, str(record))
         except DataError as error:
-            if on_bad_row == "error":
-                raise DataError(f"{error}; {FIX_OR_SKIP}") from None
-            rows.bad.append(BadRow(raw.where, str(error).removeprefix(f"{raw.where}: "), raw.raw))
-    rows.dropped.update(dropped)
-    _refuse_nothing(rows, source)
-    return rows
+            yield BadRow(raw.where, str(error).removeprefix(f"{raw.where}: "), raw.raw)
 
 
 def _decoded(raw: RawRow) -> dict[str, Any]:

@@ -27,10 +27,13 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     """Give the records of one tree, and a word of why for each message or group dropped. Raises DataError."""
     if not isinstance(row.get("prompt"), dict):
         raise DataError(f"{where}: `prompt` is {shown(row.get('prompt'))}; expected the root message of a tree")
-    yield from _walk(row["prompt"], [], kind, where)
+    tree = row.get("message_tree_id")
+    yield from _walk(row["prompt"], [], kind, where, None if tree is None else str(tree))
 
 
-def _walk(message: Message, above: Thread, kind: type[Record], where: str) -> Iterator[Record | str]:
+def _walk(
+    message: Message, above: Thread, kind: type[Record], where: str, tree: str | None
+) -> Iterator[Record | str]:
     """Go down the tree from `message`, whose thread `above` was kept."""
     for reason in ("synthetic", "deleted"):
         if message.get(reason):
@@ -38,7 +41,7 @@ def _walk(message: Message, above: Thread, kind: type[Record], where: str) -> It
             return
     thread = [*above, _turn(message, where)]
     replies = _replies(message, where)
-    origin = {"user": message.get("user_id"), "id": message.get("message_id")}
+    origin = {"user": message.get("user_id"), "id": message.get("message_id"), "conversation": tree}
     if thread[-1]["role"] == "assistant":
         if kind is Demonstration:
             yield Demonstration.from_dict(origin | {"prompt": above, "completion": thread[-1]["content"]}, where)
@@ -47,7 +50,7 @@ def _walk(message: Message, above: Thread, kind: type[Record], where: str) -> It
     elif kind is Ranking and replies:
         yield _ranking(thread, replies, origin, where)
     for reply in replies:
-        yield from _walk(reply, thread, kind, where)
+        yield from _walk(reply, thread, kind, where, tree)
 
 
 def _ranking(thread: Thread, replies: list[Message], origin: dict[str, Any], where: str) -> Record | str:

@@ -2,7 +2,7 @@
 
 messages                            Demonstration (the last assistant turn is the completion), Prompt
 prompt, completion                  Demonstration, Prompt
-prompt, chosen, rejected            Ranking of two, Prompt
+prompt, chosen, rejected, margin    Ranking of two, Prompt; the margin is optional
 chosen, rejected                    the same; the prompt is what both begin with
 prompt, completions, ranks, ...     Ranking, Prompt
 prompt, ...                         Prompt; the other columns become its facts
@@ -95,12 +95,13 @@ def _shared_messages(chosen: list[dict[str, str]], rejected: list[dict[str, str]
 
 
 def _from_pair(row: Row, where: str) -> Row:
-    """Turn `chosen` and `rejected` into a ranking of two."""
+    """Turn `chosen` and `rejected` into a ranking of two; a `margin` is the difference of their scores."""
     if row.get("completions") is not None or row.get("chosen") is None or row.get("rejected") is None:
         return row
     pair = [_as_text(row["chosen"]), _as_text(row["rejected"])]
     check_pair(pair[0], pair[1], where)
-    return row | {"completions": pair, "ranks": [0, 1]}
+    scores = {} if row.get("margin") is None else {"scores": [row["margin"], 0]}
+    return row | {"completions": pair, "ranks": [0, 1]} | scores
 
 
 def _as_text(completion: Any) -> Any:

@@ -30,10 +30,11 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     if len(answers) < 2:
         yield "fewer than two rated answers"
         return
-    scores = sorted({float(answer["overall_score"]) for answer in answers}, reverse=True)
-    ranks = [scores.index(float(answer["overall_score"])) for answer in answers]
+    scores = [float(answer["overall_score"]) for answer in answers]
+    best_first = sorted(set(scores), reverse=True)
+    ranks = [best_first.index(score) for score in scores]
     texts = [answer["response"] for answer in answers]
-    yield Ranking.from_dict(origin | {"completions": texts, "ranks": ranks, "labeler": "gpt-4"}, where)
+    yield Ranking.from_dict(origin | {"completions": texts, "ranks": ranks, "scores": scores, "labeler": "gpt-4"}, where)
 
 
 def _is_rated(answer: Any) -> bool:
