@@ -151,7 +151,7 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
     """Make a reward function of a reward model: on the ids as sampled where it has the policy's `tokenizer`.
 
     With a tokenizer of its own it gets the text, encoded by its rules. EOS if and only if a token of `stops` ended the
-    completion.
+    completion; that token is no part of the text, also where the policy's tokenizer does not call it special.
     """
     from rlhf_pipeline.scoring import same_tokenizer
 
@@ -160,7 +160,13 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
     def reward(
         prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **_: Any
     ) -> list[float]:
-        scores = model.score(prompts, completions, _finished(completion_ids, stops), completion_ids if shared else None)
+        finished = _finished(completion_ids, stops)
+        if shared:
+            scores = model.score(prompts, completions, finished, completion_ids)
+        else:
+            sampled = (ids[:-1] if ended else ids for ids, ended in zip(completion_ids, finished, strict=True))
+            texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in sampled]
+            scores = model.score(prompts, texts, finished)
         return [float(score) for score in scores]
 
     reward.__name__ = model.name
