@@ -54,7 +54,7 @@ def make_trainer(task: Task, folder: Path, output: Path, *, float32: bool) -> PP
     reward = glad_words
     if (folder / "reward").is_dir():
         checkpoint = Checkpoint("reward", str(folder / "reward"))
-        scorer = load_reward_model(store, checkpoint, arguments.device, bf16=arguments.bf16, **options)
+        scorer = load_reward_model(store, checkpoint, arguments.device, bf16=bool(arguments.bf16), **options)
         reward = model_reward(scorer, tokenizer, stop_ids(policy, tokenizer))
     return PPOTrainer(
         model=policy,

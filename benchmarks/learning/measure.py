@@ -84,7 +84,8 @@ class Meter(TrainerCallback):
 def load_policy(folder: Path) -> PreTrainedModel:
     """Load where training starts, in float32, for reading only."""
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder / "policy", dtype=torch.float32)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def summed_logprobs(model: PreTrainedModel, prompts: Rows, completions: Rows, temperature: float) -> Tensor:
@@ -94,7 +95,7 @@ def summed_logprobs(model: PreTrainedModel, prompts: Rows, completions: Rows, te
     chosen = chances.gather(-1, ids[:, 1:, None]).squeeze(-1)  # (B, P + C - 1), of the tokens from the second on
     places = torch.arange(1, ids.size(1))
     first = torch.tensor([len(prompt) for prompt in prompts])
-    return (chosen * mask[:, 1:] * (places >= first[:, None])).sum(1)
+    return torch.as_tensor((chosen * mask[:, 1:] * (places >= first[:, None])).sum(1))
 
 
 def right_pad(rows: Rows, pad: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ What is in the folder already is kept. Left out: models as good as the demo's; s
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from benchmarks.learning.task import STORIES, WORLD, write_prompts
 from rlhf_pipeline.artifacts import Store
 
 RUN = "learning"
-PROMPT_TOKENS = 24
+PROMPT_TOKENS = 16
 """Tokens of the beginning of a story, BOS included."""
 BEGINNINGS = 4096
 """Stories that are begun; those whose beginning comes twice, or does not survive as text, are dropped."""
@@ -69,8 +70,10 @@ def build_stories(folder: Path, source: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     make_fit(tokenizer)
     match_embeddings(model, tokenizer)
-    value = AutoModelForSequenceClassification.from_pretrained(source, dtype=torch.float32, num_labels=1)
-    match_embeddings(value, tokenizer)
+    config = copy.deepcopy(model.config)
+    config.num_labels = 1
+    value = AutoModelForSequenceClassification.from_config(config)
+    value.base_model.load_state_dict(model.base_model.state_dict())
     torch.nn.init.zeros_(value.score.weight)
     for name, network in (("policy", model), ("value", value)):
         network.save_pretrained(task / name)

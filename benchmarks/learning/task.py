@@ -28,8 +28,8 @@ class Task:
     completion_tokens: int
     kl_coef: float
     learning_rate: float
-    updates: int = 30
-    batch: int = 256
+    updates: int = 24
+    batch: int = 128
     epochs: int = 4
     temperature: float = 1.0
     vf_coef: float = 0.5
@@ -38,8 +38,8 @@ class Task:
     seed: int = 1
 
 
-WORLD = Task("world", completion_tokens=32, kl_coef=0.1, learning_rate=3e-4)
-STORIES = Task("stories", completion_tokens=48, kl_coef=0.1, learning_rate=3e-4)
+WORLD = Task("world", completion_tokens=32, kl_coef=0.05, learning_rate=3e-4)
+STORIES = Task("stories", completion_tokens=32, kl_coef=0.1, learning_rate=2e-4)
 TASKS = {task.name: task for task in (WORLD, STORIES)}
 
 

@@ -16,6 +16,8 @@ from tests.tiny import make_classifier, make_llama
 
 TINY = replace(WORLD, completion_tokens=6, updates=2, batch=8, epochs=2, learning_rate=1e-2)
 SLOPE = 2.0
+LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz")
+"""Glad words that a random model over bytes happens to write."""
 
 
 def make_run(who: str, offset: float, seed: int = 1, task: Task = WORLD, furthest: float = 3.0) -> Run:

@@ -11,10 +11,11 @@ from torch.nn.functional import log_softmax
 from transformers import LlamaForSequenceClassification
 
 from benchmarks.learning import contestant_ours, prepare
+from benchmarks.learning import sentiment as words
 from benchmarks.learning.measure import Meter, load_policy, reward_of, summed_logprobs
 from benchmarks.learning.sentiment import sentiment
-from benchmarks.learning.task import STORIES, to_arguments
-from tests.benchmarks.learning_runs import TINY, make_folder
+from benchmarks.learning.task import to_arguments
+from tests.benchmarks.learning_runs import LETTERS, TINY, make_folder
 from tests.tiny import make_llama, make_tokenizer
 
 
@@ -74,8 +75,9 @@ def test_words_are_read_from_the_completion_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reward", [True, False], ids=["reward model", "words"])
 def test_ours_learns_and_reports_a_point_an_update(
-    reward: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(words, "GLAD", LETTERS)
     make_folder(tmp_path / TINY.name, reward=reward)
     contestant_ours.main([*to_arguments(TINY, tmp_path), "--float32"])
     run = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -85,10 +87,8 @@ def test_ours_learns_and_reports_a_point_an_update(
 
 
 def test_beginnings_are_different_and_of_one_length_as_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "BEGINNINGS", 300)
-    monkeypatch.setattr(prepare, "STORIES", STORIES.__class__("stories", 6, 0.1, 1e-3, batch=4))
-    make_llama(tmp_path / "model", eos_token_id=1)
     monkeypatch.setattr(prepare, "PROMPT_TOKENS", 8)
+    make_llama(tmp_path / "model")
     prepare.build_stories(tmp_path, tmp_path / "model")
     prompts = json.loads((tmp_path / "stories" / "prompts.json").read_text(encoding="utf-8"))
     texts = prompts["train"] + prompts["measured"]
@@ -96,6 +96,7 @@ def test_beginnings_are_different_and_of_one_length_as_text(tmp_path: Path, monk
     assert {len(make_tokenizer()(text)["input_ids"]) for text in texts} == {8}
     value = LlamaForSequenceClassification.from_pretrained(tmp_path / "stories" / "value")
     assert not value.score.weight.any()
+    assert torch.equal(value.model.embed_tokens.weight, make_llama().model.embed_tokens.weight)
     made = (tmp_path / "stories" / "prompts.json").stat().st_mtime_ns
     prepare.build_stories(tmp_path, tmp_path / "model")
     assert (tmp_path / "stories" / "prompts.json").stat().st_mtime_ns == made

@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.learning import sentiment as words
 from benchmarks.learning.measure import reward_of, text_of
 from benchmarks.learning.task import to_arguments
-from tests.benchmarks.learning_runs import TINY, make_folder
+from tests.benchmarks.learning_runs import LETTERS, TINY, make_folder
 from tests.tiny import make_tokenizer
 from tests.trl112.captured import EOS, PAD, WHY
 
 contestant = pytest.importorskip("benchmarks.learning.contestant_trl", reason=WHY)
 get_reward = pytest.importorskip("trl.experimental.utils", reason=WHY).get_reward
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # TRL 1.12 on a transformers that is younger
 
 COMPLETIONS = ["she smiled", "sad", "was lost."]
 
@@ -55,8 +58,9 @@ def test_prompts_of_several_lengths_are_refused_where_words_are_read(tmp_path: P
 
 @pytest.mark.parametrize("reward", [True, False], ids=["reward model", "words"])
 def test_theirs_learns_and_reports_a_point_an_update(
-    reward: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reward: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(words, "GLAD", LETTERS)
     make_folder(tmp_path / TINY.name, reward=reward)
     contestant.main(to_arguments(TINY, tmp_path))
     run = json.loads(capsys.readouterr().out.splitlines()[-1])
