@@ -35,7 +35,6 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where models are made, and found again; default: a temporary one")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--updates", type=int, help="of every run; default: the task's own number")
-    parser.add_argument("--name", default="learning", help="of the files in benchmarks/results")
     options = parser.parse_args(argv)
     tasks = choose_tasks(options.stories, options.updates)
     with TemporaryDirectory() if options.folder is None else nullcontext(options.folder) as folder:
@@ -69,7 +68,7 @@ def compare(tasks: Sequence[Task], folder: Path, options: argparse.Namespace) ->
         runs.append(run)
         complete = in_order(runs, options.seeds, [task.name for task in tasks])
         if len(complete) > written:
-            write(options.name, {"tasks": summarise(complete), **describe(machine, complete)})
+            write({"tasks": summarise(complete), **describe(machine, complete)})
             written = len(complete)
 
 
@@ -87,14 +86,14 @@ def describe(machine: dict[str, Any], runs: Sequence[Run]) -> dict[str, Any]:
     return {"machine": machine, **describe_moment(), "versions": versions, "runs": bare}
 
 
-def write(name: str, result: dict[str, Any]) -> None:
+def write(result: dict[str, Any]) -> None:
     """Write the JSON and the plot, and print the table."""
     from benchmarks.learning.plot import draw
 
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    draw(result, RESULTS / f"{name}.png")
-    print(f"\n{table(result)}\n{RESULTS / name}.json, .png\n", flush=True)
+    (RESULTS / "learning.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    draw(result, RESULTS / "learning.png")
+    print(f"\n{table(result)}\n{RESULTS / 'learning.json'} and learning.png\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -41,7 +41,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_json_plot_table_and_a_line_a_run(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = argparse.Namespace(seeds=2, trl_python="python", name="learning")
+    options = argparse.Namespace(seeds=2, trl_python="python")
     learning.compare(list(TASKS.values()), results, options)
     found = json.loads((results / "learning.json").read_text(encoding="utf-8"))
     assert set(found) == {"tasks", "machine", "taken", "revision", "versions", "runs"}
@@ -51,7 +51,7 @@ def test_json_plot_table_and_a_line_a_run(results: Path, capsys: pytest.CaptureF
     assert (results / "learning.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert " 12/12  " in printed and "about 0 min left" in printed
-    assert "learning.json, .png" in printed
+    assert "learning.json and learning.png" in printed
 
 
 def test_seeds_come_one_after_the_other() -> None:
