@@ -1,4 +1,4 @@
-"""Draw a comparison: where an update's seconds go, and the ratios with their spread. The one place of matplotlib."""
+"""Draw a comparison: where an update's seconds go, and the ratios with their spread. Left out: learning."""
 
 from __future__ import annotations
 
