@@ -38,7 +38,7 @@ COMMANDS = {
         *EVERYTHING,
     ),
     "split": ("split", "{rows}", "--kind", "demonstration", "--output", "{out}-split", *EVERYTHING[3:]),
-    "audit": ("audit", "--train", "{out}#train", "--eval", "{out}#eval"),
+    "audit": ("audit", "--train", "{out}-split#train", "--eval", "{out}-split#eval"),
 }
 
 
@@ -67,11 +67,10 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     places = {"rows": folder / "rows.jsonl", "exam": folder / "exam.jsonl", "out": folder / "out"}
     words = [word.format(**places) for word in COMMANDS[name]]
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rlhf_pipeline", "data", *words], stdout=subprocess.PIPE, text=True
-    )
-    output = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
+    command = [sys.executable, "-m", "rlhf_pipeline", "data", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        output = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
     if os.waitstatus_to_exitcode(status) not in (0, 1):
         raise RuntimeError(f"rlhf data {' '.join(words)} failed:\n{output}")
     return {"seconds": round(time.monotonic() - began, 1), "peak_mib": usage.ru_maxrss // 1024, "output": output}

@@ -1,4 +1,4 @@
-"""`rlhf data <word>`: one table of words, each loaded only when it is called."""
+"""`rlhf data <what>`: look at data before anything is trained on it. One table, each loaded only when it is called."""
 
 from __future__ import annotations
 
@@ -10,33 +10,37 @@ from typing import NamedTuple
 from rlhf_pipeline.errors import ConfigError
 
 
-class Word(NamedTuple):
-    """The module, the function in it that runs `(argv) -> int`, and one line for the help page."""
+class SubCommand(NamedTuple):
+    """The module whose `main(argv) -> int` runs, and one line for the help page."""
 
     module: str
-    function: str
     summary: str
 
 
-WORDS = {
-    "curate": Word(
-        "rlhf_pipeline.data.curation.command", "main", "drop duplicates, personal data and what else is bad"
+COMMANDS = {
+    "curate": SubCommand(
+        "rlhf_pipeline.data.curation.command", "drop duplicates, personal data, contamination and more"
     ),
-    "split": Word("rlhf_pipeline.data.curation.command", "split", "divide by user, prompt or conversation"),
-    "audit": Word("rlhf_pipeline.data.curation.audit_command", "main", "prove that evaluation shares nothing"),
+    "split": SubCommand("rlhf_pipeline.data.curation.split_command", "hold rows out by user, prompt or conversation"),
+    "audit": SubCommand(
+        "rlhf_pipeline.data.curation.audit_command", "prove that evaluation shares nothing with training"
+    ),
 }
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run one word and return its exit status."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(
-            "\n".join(["usage: rlhf data <word> ...", "", *(f"  {w:<9} {word.summary}" for w, word in WORDS.items())])
-        )
+    """Run one of `COMMANDS` and return its exit status."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(help_page(), end="")
         return 0
-    if argv[0] not in WORDS:
-        near = difflib.get_close_matches(argv[0], WORDS, n=1)
-        hint = f"did you mean `rlhf data {near[0]}`?" if near else f"expected one of {', '.join(WORDS)}"
-        raise ConfigError(f"`{argv[0]}` is nothing that `rlhf data` does; {hint}")
-    word = WORDS[argv[0]]
-    return int(getattr(importlib.import_module(word.module), word.function)(argv[1:]))
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"did you mean `rlhf data {near[0]}`?" if near else "`rlhf data --help` lists them"
+        raise ConfigError(f"rlhf data: `{argv[0]}` is not a command; {hint}")
+    return int(importlib.import_module(COMMANDS[argv[0]].module).main(list(argv[1:])))
+
+
+def help_page() -> str:
+    """Return what `rlhf data --help` prints."""
+    lines = [f"  {name:<10} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(["usage: rlhf data <command> SOURCE [--name value ...]", "", *lines, ""])

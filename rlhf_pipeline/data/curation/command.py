@@ -1,51 +1,37 @@
-"""`rlhf data curate` and `rlhf data split`: choose the rows that are trained on, and those that are evaluated on."""
+"""`rlhf data curate`: choose the rows that are worth training on, and say what became of the others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TypeVar
 
-from rlhf_pipeline.config import Setting, help_text, read_settings, refuse_unknown, take
-from rlhf_pipeline.data.curation.settings import CurateSettings, SplitSettings, only_split
-from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.data.curation.settings import CurateSettings, SplitSettings
 
 CURATE = "Drop duplicates, personal data, contamination and what else is asked for; write what stays, and a report."
-SPLIT = "Divide rows by user, prompt or conversation into train.jsonl and eval.jsonl, which share nothing."
 
 S = TypeVar("S", bound=SplitSettings)
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `rlhf data curate`; return the exit status."""
-    settings = _asked(argv, "curate", CURATE, CurateSettings)
-    return 0 if settings is None else _run(settings)
+    settings = asked(argv, "curate", CURATE, CurateSettings)
+    return 0 if settings is None else run_and_report(settings)
 
 
-def split(argv: Sequence[str]) -> int:
-    """Run `rlhf data split`; return the exit status."""
-    settings = _asked(argv, "split", SPLIT, SplitSettings)
-    if settings is None:
-        return 0
-    if settings.split_by is None:
-        raise ConfigError("`split_by` is missing; type --split_by user, prompt or conversation")
-    return _run(only_split(settings))
-
-
-def with_first_word(argv: Sequence[str], name: str) -> list[str]:
-    """Read a first word that is no flag as the setting `name`."""
-    return [f"--{name}", *argv] if argv and not argv[0].startswith("-") else list(argv)
-
-
-def _asked(argv: Sequence[str], word: str, summary: str, cls: type[S]) -> S | None:
+def asked(argv: Sequence[str], word: str, summary: str, cls: type[S]) -> S | None:
+    """Read the settings of a word that takes a source first; print its help page and give None where that is asked."""
     if "--help" in argv or "-h" in argv:
         print(help_text(f"rlhf data {word} SOURCE", summary, cls), end="")
         return None
-    settings: dict[str, Setting] = read_settings(with_first_word(argv, "source"))
+    words = ["--source", *argv] if argv and not argv[0].startswith("-") else argv
+    settings = read_settings(words)
     refuse_unknown(settings, cls)
     return take(cls, settings)
 
 
-def _run(settings: CurateSettings) -> int:
+def run_and_report(settings: CurateSettings) -> int:
+    """Curate, print the report and where everything is; return the exit status."""
     from rlhf_pipeline.data.curation.curate import curate
 
     report = curate(settings)
