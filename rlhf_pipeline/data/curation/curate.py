@@ -107,11 +107,12 @@ class _FirstPass:
 
     def _cleaned(self, where: str, record: Record) -> Record | None:
         """Give the record without personal data, or None where that drops it."""
-        if self._personal is None:
+        personal = self._personal
+        if personal is None:
             return record
         step, counts = self.report.steps["personal data"], Counter[str]()
         step.seen += 1
-        clean = rewritten(record, lambda text: self._personal.redacted(text, counts) if self._personal else text)
+        clean = rewritten(record, lambda text: personal.redacted(text, counts))
         if not counts:
             return record
         if self.settings.personal_data == "drop":
