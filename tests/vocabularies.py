@@ -16,8 +16,9 @@ from tests.tiny import CHAT_TEMPLATE, llama_config, make_tokenizer
 
 CORPUS = ["say something kind about the cat", "the dog sat on the mat and the cat ran", "hello there , how are you ?"]
 BPE_TEMPLATE = (
-    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% if m['role'] == 'assistant' %}</s>{% endif %}{{ '\\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}"
+    "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}"
+    "{% if m['role'] == 'assistant' %}</s>{% endif %}{{ '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 WORD_TEMPLATE = (
     "{% for m in messages %}{{ m['role'] }} : {{ m['content'] }}"

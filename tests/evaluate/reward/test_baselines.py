@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from rlhf_pipeline.evaluate.reward.baselines import (
     fit_words,
     fold_of,
 )
+from rlhf_pipeline.evaluate.reward.comparisons import Comparisons
 from rlhf_pipeline.evaluate.statistics import clustered_mean
 from tests.evaluate.reward.rankings import pairs_of, planted, ranking
 
@@ -32,15 +34,22 @@ def test_words_find_nothing_in_noise() -> None:
     assert found.high < 0.62
 
 
-def test_words_are_not_measured_on_the_prompts_they_saw() -> None:
-    """Noise repeated under one prompt would be learnt by heart if a fold held some of its rows and not others."""
-    few = [one for n in range(6) for one in planted(1, seed=n, signal=False)]
-    rows = [ranking(f"prompt {n}", [*one.completions]) for n, one in enumerate(few) for _ in range(20)]
-    pairs = pairs_of(*rows)
-    assert fit_words(pairs, np.arange(len(pairs.better)))(pairs).std() > 0
-    seen = baseline_results(pairs, pairs, fit_words).mean()
-    unseen = baseline_results(pairs, None, fit_words)
-    assert seen == 1 > unseen.mean()
+def by_heart(pairs: Comparisons, places: np.ndarray) -> Callable[[Comparisons], np.ndarray]:
+    """Score what was better in the prompts it was fitted on, and everything else alike."""
+    known = {pairs.clusters[place] for place in places}
+
+    def score(others: Comparisons) -> np.ndarray:
+        scores = np.zeros(len(others.answers))
+        scores[[better for better, name in zip(others.better, others.clusters, strict=True) if name in known]] = 1
+        return scores
+
+    return score
+
+
+def test_nothing_is_measured_on_the_prompts_it_was_fitted_on() -> None:
+    pairs = pairs_of(*planted(60, seed=5, signal=False, prompts=12))
+    assert baseline_results(pairs, pairs, by_heart).tolist() == [1.0] * 60
+    assert baseline_results(pairs, None, by_heart).tolist() == [0.5] * 60
 
 
 def test_words_fitted_elsewhere_are_carried_over() -> None:
@@ -90,7 +99,7 @@ def test_bradley_terry_by_hand() -> None:
 
 def dense_rows(differences: Differences) -> np.ndarray:
     rows = np.zeros((differences.count, differences.width))
-    rows[differences.row, differences.column] += differences.values
+    np.add.at(rows, (differences.row, differences.column), differences.values)
     return rows
 
 

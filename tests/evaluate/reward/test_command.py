@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from rlhf_pipeline.evaluate.reward import command
 from tests.tiny import make_classifier, make_llama
 from tests.vocabularies import save_reward
 
+ROOT = Path(__file__).parents[3]
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -94,7 +96,8 @@ def test_the_same_inputs_are_answered_without_torch(folder: Path, capsys: pytest
         "import sys\nfrom rlhf_pipeline.evaluate.reward.command import main\n"
         f"main({argv()!r})\nassert not {{'torch', 'matplotlib'}} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "already answered" in done.stdout
     first = report(folder)
