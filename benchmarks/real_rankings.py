@@ -1,9 +1,9 @@
 """Train reward models on rankings by people, from a pretrained base and from random weights, and measure them.
 
 In: a small causal model, and rankings that the stages read: OpenAssistant's trees, HH-RLHF's pairs. Out, in
-benchmarks/results: `real_rankings.json` and `real_rankings.png`. All is done by the commands that a user has: `rlhf data
-curate` divides, `rlhf reward` trains on one side, `rlhf evaluate reward` measures on the other, beside chance, length and
-a bag of words fitted on that same training side. Left out: several seeds; the intervals are over prompts.
+benchmarks/results: `real_rankings.json` and `real_rankings.png`. All is done by the commands that a user has: `rlhf
+data curate` divides, `rlhf reward` trains on one side, `rlhf evaluate reward` measures on the other, beside chance,
+length and a bag of words fitted on that same training side. Left out: several seeds; intervals are over prompts.
 """
 
 from __future__ import annotations
