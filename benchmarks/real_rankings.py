@@ -26,7 +26,7 @@ RESULTS = Path("benchmarks/results")
 STARTS = ("pretrained", "random")
 HELD_OUT = 0.4
 SETTINGS = {
-    "--learning_rate": "1e-3",
+    "--learning_rate": "3e-4",
     "--per_device_train_batch_size": "8",
     "--gradient_checkpointing": "false",
     "--eval_fraction": "0",
