@@ -30,6 +30,7 @@ help:
 	@echo "make eval                 judge the models of a run"
 	@echo "make install | make test | make test-trl | make check | make clean"
 	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
+	@echo "make bench-rankings       reward models from ranked groups against pairs"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
@@ -169,7 +170,7 @@ check: install-dev
 
 # --- benchmarks: a second environment holds the last TRL that had a PPO trainer ----------------------------------------
 
-.PHONY: bench bench-quick
+.PHONY: bench bench-quick bench-rankings
 
 COMPARE = $(BIN)/python -m benchmarks.compare --trl-python $(TRL_VENV)/bin/python
 
@@ -188,6 +189,11 @@ bench: install $(TRL_VENV)/.installed
 	$(COMPARE) bench-64 --repeats 3
 	$(COMPARE) bench-256 --prompts 256 --repeats 1
 	$(BIN)/python -m benchmarks.scaling
+
+bench-rankings: demo
+	$(BIN)/python -m benchmarks.rankings
+	$(BIN)/python -m benchmarks.overfitting --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
+	$(BIN)/python -m benchmarks.noisy_labellers --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
 
 clean:
 	rm -rf $(VENV) $(TRL_VENV) $(TRL_OLDEST) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
