@@ -9,6 +9,7 @@ With K = 2 loss and gradients are TRL's. All that is taken from TRL and transfor
 | `_set_signature_columns_if_needed`| replaced: the columns of a group, and its length for sampling by length          |
 | `compute_loss`                    | replaced: TRL's splits its rows into two halves, which only pairs have           |
 | `get_batch_samples`               | extended (transformers'): count the groups of an optimizer step                  |
+| `get_eval_dataloader`             | extended (transformers'): `dataloader_drop_last` drops no held-out group         |
 | `log`                             | extended: figures over all pairs since the last log, in TRL's names              |
 | attributes                        | `_metrics`, `_total_train_tokens`, `_signature_columns`                          |
 
@@ -39,6 +40,7 @@ SEAMS: dict[str, tuple[str, ...]] = {
     "_set_signature_columns_if_needed": (),
     "compute_loss": ("model", "inputs", "return_outputs", "num_items_in_batch"),
     "get_batch_samples": ("epoch_iterator", "num_batches", "device"),
+    "get_eval_dataloader": ("eval_dataset",),
     "log": ("logs", "start_time"),
 }
 """Method -> its first parameters, without self."""
@@ -78,6 +80,14 @@ class RankingTrainer(RewardTrainer):
             groups = torch.tensor(sum(len(batch["comparisons"]) for batch in batches) / len(batches), device=device)
             self._groups = float(self.accelerator.reduce(groups, "mean"))
         return batches, items
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Load all held-out groups, also where training drops a short last batch."""
+        dropped, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            return super().get_eval_dataloader(eval_dataset)
+        finally:
+            self.args.dataloader_drop_last = dropped
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None

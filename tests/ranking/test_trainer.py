@@ -148,6 +148,8 @@ def test_held_out_metrics_are_over_pairs_and_groups(tmp_path: Path) -> None:
     one, other = small.evaluate(), large.evaluate()
     for name in ("loss", "accuracy", "margin", "min_reward", "mean_reward", "max_reward"):
         assert one[f"eval_{name}"] == pytest.approx(other[f"eval_{name}"], rel=1e-5), name
+    kept = make_trainer(tmp_path, groups, held_out=groups, per_device_eval_batch_size=4, dataloader_drop_last=True)
+    assert kept.evaluate()["eval_loss"] == pytest.approx(other["eval_loss"]) and kept.args.dataloader_drop_last
     losses = [loss_and_gradients(small, [group])[0].item() for group in groups]
     assert other["eval_loss"] == pytest.approx(sum(losses) / 5, rel=1e-5)
     assert small.evaluated is not None and small.evaluated[:, 0].tolist() == [1, 36, 6, 3, 10]
