@@ -147,7 +147,7 @@ test: install-dev
 # 1.14 asks for requests without saying so; 1.15 needs Triton, which no CPU build of torch brings.
 TRL_OLDEST = .venv-trl-oldest
 TRL_VENV ?= .venv-trl112
-ON_TRL = tests/ppo tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
+ON_TRL = tests/ppo tests/ranking tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
 
 $(TRL_OLDEST)/.installed: pyproject.toml constraints.txt | $(VENV)/.installed
 	@echo "installing the oldest TRL of our range into $(TRL_OLDEST); a minute or two, once"

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import TrainerCallback, set_seed
+from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import RewardConfig, RewardTrainer
 
 from benchmarks.rankings import explode
@@ -111,6 +111,7 @@ class Demo:
                 processing_class=self.tokenizer,
                 callbacks=list(callbacks),
             )
+            made.remove_callback(PrinterCallback)
             made.train()
         return made
 

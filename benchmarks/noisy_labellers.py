@@ -19,11 +19,9 @@ from matplotlib.figure import Figure
 from benchmarks.contestants import ROOT
 from benchmarks.labelled_world import Demo, Pairs
 from benchmarks.provenance import describe_machine, describe_moment
-from benchmarks.rankings import write
-from rlhf_pipeline.arguments import quiet_libraries
+from benchmarks.rankings import prepare_process, write
 from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
 from rlhf_pipeline.evaluate.win_rate import outcomes
-from rlhf_pipeline.machine import keep_freed_memory
 
 RESULTS = ROOT / "benchmarks" / "results"
 ERROR_RATES = (0.10, 0.25, 0.40)
@@ -67,8 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--artifacts", default="artifacts")
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args(argv)
-    quiet_libraries()
-    keep_freed_memory()
+    prepare_process()
     facts = {"machine": describe_machine(), **describe_moment()}
     demo, found = Demo.open(arguments.artifacts, arguments.run), []
     for rate in ERROR_RATES:

@@ -20,10 +20,8 @@ from transformers import TrainerCallback
 from benchmarks.labelled_world import Demo, Labelled
 from benchmarks.noisy_labellers import RESULTS, TRAINING
 from benchmarks.provenance import describe_machine, describe_moment
-from benchmarks.rankings import write
-from rlhf_pipeline.arguments import quiet_libraries
+from benchmarks.rankings import prepare_process, write
 from rlhf_pipeline.evaluate.win_rate import outcomes
-from rlhf_pipeline.machine import keep_freed_memory
 
 ERROR_RATE, PROMPTS, EPOCHS, HELD_OUT = 0.25, 1000, 6, 0.2
 SIDES = ("train", "held_out")
@@ -52,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--artifacts", default="artifacts")
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args(argv)
-    quiet_libraries()
-    keep_freed_memory()
+    prepare_process()
     facts = {"machine": describe_machine(), **describe_moment()}
     demo, runs = Demo.open(arguments.artifacts, arguments.run), []
     settings = {**TRAINING, "num_train_epochs": EPOCHS, "lr_scheduler_type": "constant"}

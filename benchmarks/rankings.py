@@ -22,8 +22,8 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from datasets import Dataset
-from transformers import TrainerCallback
+from datasets import Dataset, disable_progress_bars
+from transformers import PrinterCallback, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 
 from benchmarks.checkpoints import VOCABULARY, make_config, make_scorer, make_tokenizer
@@ -132,6 +132,7 @@ def run_once(who: str, work: Workload, groups: list[dict[str, Any]], size: dict[
     model = make_scorer(make_config(VOCABULARY, **size), seed=1)
     with tempfile.TemporaryDirectory() as folder:
         trainer, clock = make_trainer(who, work, groups, model, folder), StepClock()
+        trainer.remove_callback(PrinterCallback)
         trainer.add_callback(clock)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -179,8 +180,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args(argv)
-    quiet_libraries()
-    keep_freed_memory()
+    prepare_process()
     facts = {"machine": describe_machine(), **describe_moment(), "threads": torch.get_num_threads()}
     runs = {name: compare(work, arguments.repeats, M15) for name, work in WORKLOADS.items()}
     spreads = {name: spread(ratios(found)) for name, found in runs.items()}
@@ -196,6 +196,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     write(result, RESULT)
     print(json.dumps(result["ratio"]))
+
+
+def prepare_process() -> None:
+    """Give this process the settings of a stage on a CPU, and no bars of libraries."""
+    quiet_libraries()
+    disable_progress_bars()
+    keep_freed_memory()
 
 
 def write(result: dict[str, Any], file: Path) -> None:
