@@ -135,7 +135,6 @@ class Ranking(Record):
         if not (self.labeler is None or isinstance(self.labeler, str)):
             raise DataError(f"{where}: `labeler` is {shown(self.labeler)}; expected a string")
 
-
     def _check_scores(self, where: str) -> None:
         scores = self.scores
         if not isinstance(scores, list) or not all(_is_finite(score) for score in scores):

@@ -31,9 +31,7 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     yield from _walk(row["prompt"], [], kind, where, None if tree is None else str(tree))
 
 
-def _walk(
-    message: Message, above: Thread, kind: type[Record], where: str, tree: str | None
-) -> Iterator[Record | str]:
+def _walk(message: Message, above: Thread, kind: type[Record], where: str, tree: str | None) -> Iterator[Record | str]:
     """Go down the tree from `message`, whose thread `above` was kept."""
     for reason in ("synthetic", "deleted"):
         if message.get(reason):

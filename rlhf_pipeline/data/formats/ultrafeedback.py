@@ -34,7 +34,9 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     best_first = sorted(set(scores), reverse=True)
     ranks = [best_first.index(score) for score in scores]
     texts = [answer["response"] for answer in answers]
-    yield Ranking.from_dict(origin | {"completions": texts, "ranks": ranks, "scores": scores, "labeler": "gpt-4"}, where)
+    yield Ranking.from_dict(
+        origin | {"completions": texts, "ranks": ranks, "scores": scores, "labeler": "gpt-4"}, where
+    )
 
 
 def _is_rated(answer: Any) -> bool:
