@@ -23,7 +23,7 @@ from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
 from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
-from rlhf_pipeline.scoring import RewardModel, same_tokenizer
+from rlhf_pipeline.scoring import Normalization, RewardModel, same_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -34,12 +34,16 @@ CriticStart = Literal["auto", "reward", "policy"]
 
 @dataclass(frozen=True)
 class Networks:
-    """What the trainer takes; `shared_rewards` are reward models behind the functions that share the policy's base."""
+    """What the trainer takes; `shared_rewards` are reward models behind the functions that share the policy's base.
+
+    `zero_is_set`: no reward is a model whose scores have an arbitrary zero.
+    """
 
     policy: PreTrainedModel
     critic: Critic | SharedCritic
     reward_functions: list[RewardFunction]
     shared_rewards: list[SharedReward]
+    zero_is_set: bool
 
 
 def load_networks(
@@ -51,31 +55,37 @@ def load_networks(
     *,
     guards: Guards,
     peft_config: PeftConfig | None,
+    weights: Sequence[float] | None = None,
     device: Any,
     bf16: bool,
     options: Mapping[str, Any],
 ) -> Networks:
     """Load the networks for a policy that starts from `start`, with a fresh adapter where `peft_config` asks for one.
 
+    `weights` are those of the rewards in their sum: a critic that starts from one of them predicts it so weighted.
     `options` go to `from_pretrained`; `bf16` autocasts reward models. Raises ConfigError where the critic cannot start
-    as asked.
+    as asked, or the policy's adapter is more than LoRA.
     """
     policy: Any = load_causal(store, start, trainable=True, **options)
     base = adapter_base(store, start)
     lora = peft_config if base is None else policy.peft_config["default"]
     over = None if lora is None else base or start
+    if lora is not None:
+        need_lora_alone(lora)
     stops = stop_ids(policy, tokenizer)
     functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, bf16=bf16, **options)
     for model in models:
         guards.check("template", 0, template_problem(tokenizer, start, model))
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
-    first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start)
+    weight = {reward.name: number for reward, number in zip(rewards, weights or (), strict=False)}
+    first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start, weight)
     if first is None:
-        first = _whole_critic(store, start, rewards, fitting, critic, options)
+        first = _whole_critic(store, start, rewards, fitting, critic, weight, options)
     shared = [model.model for model in models if isinstance(model.model, SharedReward)]
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
-    return Networks(policy, first, functions, shared)
+    zero_is_set = all(model.normalization != Normalization() for model in models)
+    return Networks(policy, first, functions, shared, zero_is_set)
 
 
 def template_problem(tokenizer: PreTrainedTokenizerBase, start: Checkpoint, reward: RewardModel) -> str | None:
@@ -95,6 +105,7 @@ def _shared_critic(
     fitting: Sequence[RewardModel],
     critic: CriticStart,
     start: Checkpoint,
+    weight: Mapping[str, float],
 ) -> SharedCritic | None:
     """Make a critic over the policy's base, or None where it has to be a network of its own."""
     if lora is None or type(policy.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
@@ -102,7 +113,9 @@ def _shared_critic(
     for reward in fitting:
         if isinstance(reward.model, SharedReward) and critic != "policy":
             say(f"ppo: the critic starts from {reward.name}, an adapter over the policy's base")
-            return SharedCritic(reward.model.adapter, "critic")
+            shift = reward.normalization
+            made = SharedCritic(reward.model.adapter, "critic").scaled(1 / shift.scale, shift.offset / shift.scale)
+            return made.scaled(weight.get(reward.name, 1.0))
     if critic == "reward":
         return None
     say(f"ppo: the critic is an adapter over the base of {start.parent}, with a head of zeros")
@@ -115,6 +128,7 @@ def _whole_critic(
     rewards: Sequence[Reward],
     fitting: Sequence[RewardModel],
     critic: CriticStart,
+    weight: Mapping[str, float],
     options: Mapping[str, Any],
 ) -> Critic:
     """Load a critic of its own: a reward model with the policy's tokenizer and its head, or the policy.
@@ -130,7 +144,20 @@ def _whole_critic(
         raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
     say(f"ppo: the critic starts from {fitting[0].name}")
     [first, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
-    return Critic.from_reward(merged(load_classifier(store, cast(Checkpoint, first), **options)))
+    model = merged(load_classifier(store, cast(Checkpoint, first), **options))
+    shift = fitting[0].normalization  # an adapter has it beside itself, where merging does not look
+    model.config.update({"reward_offset": shift.offset, "reward_scale": shift.scale})
+    return Critic.from_reward(model).scaled(weight.get(fitting[0].name, 1.0))
+
+
+def need_lora_alone(lora: Any) -> None:
+    """Raise ConfigError where an adapter trains weights that critic, reference and rewards of its base would share."""
+    for name in ("modules_to_save", "trainable_token_indices"):
+        if getattr(lora, name, None):
+            raise ConfigError(
+                f"{name} {getattr(lora, name)}: reference and rewards share the policy's base, where such weights "
+                "would move with the policy; leave it out, or `rlhf artifacts merge` the SFT model and train without it"
+            )
 
 
 def merged(model: Any) -> Any:

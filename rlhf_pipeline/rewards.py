@@ -17,12 +17,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint, find_checkpoint
 from rlhf_pipeline.derived import file_hash
-from rlhf_pipeline.errors import ConfigError, ModelError, first_line
+from rlhf_pipeline.errors import ConfigError, ModelError, TrainingError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -71,7 +71,12 @@ def _module(home: str, text: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(f"reward: {home} cannot be imported; name a Python file")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"reward: {error.filename}:{error.lineno}: {error.msg}; correct it") from None
+    except ImportError as error:
+        raise ConfigError(f"reward: {home}: {first_line(error)}; install it, or put it on PYTHONPATH") from error
     return module
 
 
@@ -151,16 +156,18 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
     """Make a reward function of a reward model: on the ids as sampled where it has the policy's `tokenizer`.
 
     With a tokenizer of its own it gets the text, encoded by its rules. EOS if and only if a token of `stops` ended the
-    completion.
+    completion: it was trained on that one, so any other stop token is replaced by it.
     """
     from rlhf_pipeline.scoring import same_tokenizer
 
-    shared = same_tokenizer(model.tokenizer, tokenizer)
+    shared, eos = same_tokenizer(model.tokenizer, tokenizer), cast(int, tokenizer.eos_token_id)
 
     def reward(
         prompts: Sequence[Any], completions: Sequence[Any], completion_ids: Sequence[list[int]], **_: Any
     ) -> list[float]:
-        scores = model.score(prompts, completions, _finished(completion_ids, stops), completion_ids if shared else None)
+        finished = _finished(completion_ids, stops)
+        ended = [[*ids[:-1], eos] if end else ids for ids, end in zip(completion_ids, finished, strict=True)]
+        scores = model.score(prompts, completions, finished, ended if shared else None)
         return [float(score) for score in scores]
 
     reward.__name__ = model.name
@@ -178,9 +185,14 @@ def function_reward(reward: Reward, stops: Collection[int]) -> RewardFunction:
     ) -> list[float]:
         facts = [json.loads(text) for text in columns["facts"]]
         finished = _finished(completion_ids, stops)
-        return function(
+        scores = function(
             prompts=prompts, completions=completions, completion_ids=completion_ids, finished=finished, facts=facts
         )
+        if len(scores) != len(completions):
+            raise TrainingError(
+                f"reward {reward.name} gave {len(scores)} scores for {len(completions)} completions; return one each"
+            )
+        return scores
 
     call.__name__ = reward.name
     return call

@@ -148,7 +148,7 @@ class ActorCriticTrainer(RolloutTrainer):
         else:
             with self.policy_alone():
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.critic.resume(folder / CRITIC_FOLDER)
+        self.critic.resume(folder / CRITIC_FOLDER, trust_remote_code=self.args.trust_remote_code)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save what else a resumed run needs: its state, and the moving average where there is one."""

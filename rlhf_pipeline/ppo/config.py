@@ -154,6 +154,9 @@ class PPOConfig(PPOFields, GRPOConfig):
         for name in ("kl_target", "kl_horizon", "kl_limit"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above zero")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must lie between 0 and 1, like 0.992")
         guard_actions(self.guards)

@@ -128,7 +128,8 @@ class RolloutTrainer(GRPOTrainer):
                     completions = self.sample(model, prompt_ids)
                 if self.args.gradient_checkpointing:  # TRL turned it off and on again, without its settings
                     self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
-        self.seconds["generate"] = time.perf_counter() - started
+        if self.model.training:
+            self.seconds["generate"] = time.perf_counter() - started
         return completions
 
     def _calculate_rewards(
@@ -156,8 +157,8 @@ class RolloutTrainer(GRPOTrainer):
         self.finish_rollout(rollout, scores, self._figures["values"])
         if self.model.training:
             self._rollout = rollout
-        self.ready_at = time.perf_counter()
-        self.seconds["score"] = self.ready_at - started - self.seconds["generate"]
+            self.ready_at = time.perf_counter()
+            self.seconds["score"] = self.ready_at - started - self.seconds["generate"]
         return rollout
 
     # ---- Forward ----

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model_state_dict, set_peft_model_state_dict
@@ -113,6 +113,15 @@ class SharedReward(SharedNetwork):
 class SharedCritic(SharedNetwork):
     """A critic over the policy's base; called, saved and resumed like `critic.Critic`."""
 
+    offset = 0.0  # taken off every value
+
+    @torch.no_grad()
+    def scaled(self, factor: float, less: float = 0.0) -> Self:
+        """Multiply all values by `factor`, then take `less` off; returns itself."""
+        self.head.weight.mul_(factor)
+        self.offset = self.offset * factor + less
+        return self
+
     def join(self, policy: PeftModel) -> None:
         """Put the adapter beside the policy's own, and train it."""
         super().join(policy)
@@ -121,7 +130,7 @@ class SharedCritic(SharedNetwork):
 
     def forward(self, packed: Packed) -> Tensor:
         """Value the states before the completion tokens of `packed`: (N,)."""
-        return self.value(self.states(packed.ids)[packed.predicts])
+        return self.value(self.states(packed.ids)[packed.predicts]) - self.offset
 
     def trained(self) -> Iterable[Parameter]:
         """The parameters that training moves."""
@@ -142,8 +151,11 @@ class SharedCritic(SharedNetwork):
         config = copy.deepcopy(self.policy.peft_config[self.name])
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.SEQ_CLS, ["score"], True
         config.save_pretrained(str(folder))
+        beside = copy.deepcopy(self.policy.config)
+        beside.update({"num_labels": 1, "reward_offset": self.offset, "reward_scale": 1.0})
+        beside.save_pretrained(folder)
 
-    def resume(self, folder: str | Path) -> None:
+    def resume(self, folder: str | Path, **_: Any) -> None:
         """Go on from what `save` wrote."""
         saved = read_adapter(folder)
         set_peft_model_state_dict(self.policy, dict(saved.weights), adapter_name=self.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -197,7 +197,9 @@ class PPOTrainer(ActorCriticTrainer):
         tokens = rows.tokens(range(first, first + size))
         logprobs = model(input_ids=packed.ids, predicts=packed.predicts, as_text=True)["logprobs"]
         loss: Tensor = -logprobs.sum() * self.accelerator.num_processes / tokens
-        self.figures.add_micro_batch(1.0, ptx_loss=loss.item() / self.accelerator.num_processes)
+        self.figures.add_micro_batch(
+            1.0, ptx_loss=self._sum_over_ranks(loss.detach()).item() / self.accelerator.num_processes
+        )
         return loss
 
     def _note_optimisation(
@@ -270,7 +272,7 @@ class PPOTrainer(ActorCriticTrainer):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed + self.accelerator.process_index)
             metrics: dict[str, float] = super().evaluate(*args, **kwargs)
-        return {**metrics, **self.figures.intervals()}
+        return {**metrics, **self.figures.over_completions(len(cast(Dataset, self.eval_dataset)))}
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")

@@ -130,11 +130,16 @@ def run(
     peft_config = get_peft_config(model_config)
     networks = load_networks(
         job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
-        peft_config=peft_config,
+        peft_config=peft_config, weights=arguments.reward_weights,
         guards=Guards(arguments.guards, loud=is_main_process()),
         options=network_options(arguments, model_config, row_tokens),
     )  # fmt: skip
-    follow_start(arguments, start, row_tokens)
+    follow_start(arguments, start, row_tokens, networks.policy)
+    if arguments.missing_eos_score is not None and not networks.zero_is_set:
+        say(
+            f"warning: missing_eos_score {arguments.missing_eos_score:g} beside a reward model with an arbitrary zero: "
+            "truncated completions may score better than finished ones; train it with `rlhf reward --normalize_on`"
+        )
 
     with job.working():
         start = kept(job, start, rewards)
@@ -188,10 +193,11 @@ def network_options(arguments: PPOConfig, model_config: Any, row_tokens: int) ->
     return options if torch.cuda.is_available() else {**cpu_attention(row_tokens), **options}
 
 
-def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int) -> None:
-    """Tell TRL which revision the reference has, and vLLM how long a row can be."""
-    if start.revision is not None:  # TRL loads the reference by the policy's name
-        arguments.model_init_kwargs = {"revision": start.revision}
+def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int, policy: Any) -> None:
+    """Tell TRL what to load as the reference, beside the policy's name, and vLLM how long a row can be."""
+    arguments.model_init_kwargs = {"dtype": policy.dtype, "attn_implementation": policy.config._attn_implementation}
+    if start.revision is not None:
+        arguments.model_init_kwargs["revision"] = start.revision
     if arguments.use_vllm and arguments.vllm_max_model_length is None:
         arguments.vllm_max_model_length = row_tokens
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_pipeline.artifacts import Store
@@ -71,6 +72,27 @@ def test_demonstrations_score_zero_on_average(rows: Path) -> None:
         assert offset == pytest.approx(store.manifest(store.refs()[run]["reward"]).metrics["reward_offset"])
         assert abs(offset) > 1e-4
         assert _mean_score(store, run, rows) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("more", [(), LORA], ids=["full", "lora"])
+def test_a_critic_starts_with_the_zero_and_weight_of_its_reward(rows: Path, more: tuple[str, ...]) -> None:
+    stage("reward", rows, "--normalize_on", str(rows / "demonstrations.jsonl"), "--model", "./base", *more)
+    stage("ppo", rows, "--model", "./base", *more, "--reward_weights", "2", "--learning_rate", "0")
+    store = Store("artifacts")
+    reward, critic = (store.path(store.refs()["default"][name]) for name in ("reward", "critic"))
+    offsets = [json.loads((folder / "config.json").read_text())["reward_offset"] for folder in (reward, critic)]
+    assert offsets[0] != 0 and offsets[1] == pytest.approx(2 * offsets[0])
+    heads = [
+        next(weight for name, weight in load_file(next(folder.glob("*.safetensors"))).items() if "score" in name)
+        for folder in (reward, critic)
+    ]
+    torch.testing.assert_close(heads[1], 2 * heads[0])
+
+
+def test_an_adapter_with_whole_modules_is_refused(rows: Path) -> None:
+    stage("reward", rows, "--model", "./base")
+    with pytest.raises(ConfigError, match="modules_to_save.*would move with the policy"):
+        stage("ppo", rows, "--model", "./base", *LORA, "--lora_modules_to_save", "lm_head")
 
 
 def _mean_score(store: Store, run: str, rows: Path) -> float:
