@@ -16,13 +16,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.decoding import stop_ids
+from rlhf_pipeline.ensembles import Reduction
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import say
 from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
-from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
+from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards, members_of
 from rlhf_pipeline.scoring import RewardModel, same_tokenizer
 
 if TYPE_CHECKING:
@@ -53,29 +54,40 @@ def load_networks(
     peft_config: PeftConfig | None,
     device: Any,
     bf16: bool,
+    reduction: Reduction,
     options: Mapping[str, Any],
 ) -> Networks:
     """Load the networks for a policy that starts from `start`, with a fresh adapter where `peft_config` asks for one.
 
-    `options` go to `from_pretrained`; `bf16` autocasts reward models. Raises ConfigError where the critic cannot start
-    as asked.
+    `options` go to `from_pretrained`; `bf16` autocasts reward models, `reduction` is how ensembles score. Raises
+    ConfigError where the critic cannot start as asked, or where there is no ensemble to reduce.
     """
     policy: Any = load_causal(store, start, trainable=True, **options)
     base = adapter_base(store, start)
     lora = peft_config if base is None else policy.peft_config["default"]
     over = None if lora is None else base or start
     stops = stop_ids(policy, tokenizer)
-    functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, bf16=bf16, **options)
+    loading = {"over": over, "bf16": bf16, "reduction": reduction, **options}
+    functions, models = load_rewards(store, rewards, tokenizer, stops, device, **loading)
+    _need_ensemble(models, reduction)
     for model in models:
         guards.check("template", 0, template_problem(tokenizer, start, model))
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
     first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start)
     if first is None:
         first = _whole_critic(store, start, rewards, fitting, critic, options)
-    shared = [model.model for model in models if isinstance(model.model, SharedReward)]
+    shared = [network for model in models for network in model.networks if isinstance(network, SharedReward)]
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
     return Networks(policy, first, functions, shared)
+
+
+def _need_ensemble(models: Sequence[RewardModel], reduction: Reduction) -> None:
+    if reduction != Reduction() and all(model.members == 1 for model in models):
+        raise ConfigError(
+            "`ensemble_reduction` and `disagreement_coef` say how an ensemble scores, and no reward is one; name one "
+            "with `--reward`, train one with `rlhf reward --ensemble_size 5`, or leave them out"
+        )
 
 
 def template_problem(tokenizer: PreTrainedTokenizerBase, start: Checkpoint, reward: RewardModel) -> str | None:
@@ -100,9 +112,11 @@ def _shared_critic(
     if lora is None or type(policy.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return None
     for reward in fitting:
-        if isinstance(reward.model, SharedReward) and critic != "policy":
-            say(f"ppo: the critic starts from {reward.name}, an adapter over the policy's base")
-            return SharedCritic(reward.model.adapter, "critic")
+        first = reward.networks[0]
+        if isinstance(first, SharedReward) and critic != "policy":
+            name = first.name.removeprefix("reward_")
+            say(f"ppo: the critic starts from {name}, an adapter over the policy's base")
+            return SharedCritic(first.adapter.averaged(), "critic")
     if critic == "reward":
         return None
     say(f"ppo: the critic is an adapter over the base of {start.parent}, with a head of zeros")
@@ -119,6 +133,7 @@ def _whole_critic(
 ) -> Critic:
     """Load a critic of its own: a reward model with the policy's tokenizer and its head, or the policy.
 
+    Of an ensemble it is the first member, of an ensemble of heads their backbone with the mean head.
     All its weights are trained, so they are never quantised, and float32 whatever the policy's dtype: small steps would
     vanish in bf16 weights.
     """
@@ -128,9 +143,10 @@ def _whole_critic(
         return Critic.from_policy(merged(load_causal(store, start, **options)))
     if not fitting:
         raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
-    say(f"ppo: the critic starts from {fitting[0].name}")
-    [first, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
-    return Critic.from_reward(merged(load_classifier(store, cast(Checkpoint, first), **options)))
+    [named, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
+    first = members_of(store, cast(Checkpoint, named))[0]
+    say(f"ppo: the critic starts from {first.parent}")
+    return Critic.from_reward(merged(load_classifier(store, first, **options)))
 
 
 def merged(model: Any) -> Any:

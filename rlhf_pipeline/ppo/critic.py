@@ -45,6 +45,7 @@ class Critic(nn.Module):
     def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
         """Start from a reward model: backbone and score head of a sequence classifier with one label.
 
+        Of an ensemble's heads, the mean: they are linear, so its score is the mean of theirs.
         `source` is a loaded classifier, which lends its weights, or its folder; then `load` goes to `from_pretrained`.
         Raises ModelError for another number of labels or a head of another form.
         """
@@ -52,6 +53,10 @@ class Critic(nn.Module):
         if isinstance(source, str | Path):
             model = AutoModelForSequenceClassification.from_pretrained(source, **load)
         head = dict(model.named_children()).get("score")
+        heads = getattr(model.config, "reward_heads", 1)
+        if isinstance(head, nn.Linear) and head.out_features == heads > 1 and "bias" not in head.state_dict():
+            head = _mean_head(head)
+            model.config.update({"reward_heads": 1, "reward_offset": 0.0, "reward_scale": 1.0})
         if not isinstance(head, nn.Linear) or head.out_features != 1 or "bias" in dict(head.named_parameters()):
             raise ModelError(
                 f"{model.name_or_path}: a critic starts from a reward model with one bias-free `score` output, not "
@@ -121,3 +126,11 @@ class Critic(nn.Module):
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)
         return model
+
+
+def _mean_head(heads: nn.Linear) -> nn.Linear:
+    """Make one head of M: (M, width) to (1, width)."""
+    head = nn.Linear(heads.in_features, 1, bias=False, dtype=heads.weight.dtype, device=heads.weight.device)
+    with torch.no_grad():
+        head.weight.copy_(heads.weight.mean(dim=0, keepdim=True))
+    return head
