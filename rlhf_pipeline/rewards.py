@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.artifacts.ensemble import member_ids
+from rlhf_pipeline.artifacts.ensemble import member_ids, member_offsets
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint, find_checkpoint
 from rlhf_pipeline.derived import file_hash
 from rlhf_pipeline.errors import ConfigError, ModelError, first_line
@@ -109,7 +109,12 @@ def load_reward_model(
         check_scorer(member, bool(options.get("trust_remote_code")))
     tokenizer = _scoring_tokenizer(members[0], bool(options.get("trust_remote_code")))
     networks = _load_networks(store, members, device, over=over, bf16=bf16, pad=tokenizer.pad_token_id, **options)
-    shifts = [shift for member in members for shift in _normalizations(member, options)]
+    offsets = member_offsets(checkpoint.location) or [0.0]
+    shifts = [
+        shift.less(offset)
+        for member, offset in zip(members, offsets, strict=True)
+        for shift in _normalizations(member, options)
+    ]
     if len(shifts) == 1:
         return RewardModel(networks[0], tokenizer, checkpoint.parent, normalization=shifts[0], bf16=bf16)
     joined = Members(networks, [shift.offset for shift in shifts], [shift.scale for shift in shifts])

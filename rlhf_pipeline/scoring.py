@@ -43,6 +43,10 @@ class Normalization:
             for offset, scale in zip(_for_each(offsets, heads), _for_each(scales, heads), strict=True)
         ]
 
+    def less(self, offset: float) -> Normalization:
+        """Take `offset` off the reward that this makes."""
+        return Normalization(self.offset + offset * self.scale, self.scale)
+
 
 def _for_each(value: Any, heads: int) -> list[Any]:
     return list(value) if isinstance(value, list) else [value] * heads

@@ -156,10 +156,15 @@ def _merge(store: Store, arguments: argparse.Namespace) -> int:
 
 
 def _ensemble(store: Store, arguments: argparse.Namespace) -> int:
-    from rlhf_pipeline.artifacts.ensemble import join
+    from rlhf_pipeline.artifacts.ensemble import aligned, join
 
     members = [store.resolve(name, arguments.run) for name in arguments.names]
     ensemble = join(store, members, arguments.run, arguments.role)
+    if aligned([store.manifest(name) for name in members]) is None:
+        print(
+            "note: the members were not held out of the same rankings, so where each has its zero is not known; their "
+            "mean is a reward, their minimum and disagreement are not, unless they were normalised alike"
+        )
     print(f"{ensemble}  {store.path(ensemble)}  (ref {arguments.run}/{arguments.role})")
     return 0
 

@@ -1,7 +1,9 @@
 """An ensemble of reward models: an object that names its members, and holds no weights.
 
 Beside ensemble.json lie the first member's configuration and tokenizer, by which the ensemble is asked what it takes.
-Members are its parents, so lineage, verify and gc know them. Left out: ensembles of ensembles, members on the hub.
+Members are its parents, so lineage, verify and gc know them. Rankings say nothing of where a member's scores have their
+zero, so they are aligned: `offsets` are how far each lies above the average member on the completions that were held
+out of all. Left out: ensembles of ensembles, members on the hub.
 """
 
 from __future__ import annotations
@@ -23,6 +25,21 @@ def member_ids(folder: Path | str) -> list[str]:
     """Return the ids of the members of the ensemble in `folder`, the first first; none where it is no ensemble."""
     path = Path(folder) / ENSEMBLE
     return list(json.loads(path.read_text(encoding="utf-8"))["members"]) if path.is_file() else []
+
+
+def member_offsets(folder: Path | str) -> list[float]:
+    """Return what is taken off each member's score, the first first; none where `folder` holds no ensemble."""
+    path = Path(folder) / ENSEMBLE
+    return list(json.loads(path.read_text(encoding="utf-8"))["offsets"]) if path.is_file() else []
+
+
+def held_out_split(manifest: Manifest) -> tuple[str | None, int, float, int] | None:
+    """What the reward stage trained on: rankings, and the version, share and seed of their split; None for others."""
+    if "inputs" not in manifest.extra:
+        return None
+    inputs = manifest.extra["inputs"]
+    seed = manifest.config["seed"] - inputs["settings"].get("member", 0)
+    return manifest.data.get("rankings"), inputs["version"], inputs["settings"]["eval_fraction"], seed
 
 
 def join(store: Store, names: Sequence[str], run: str, role: str) -> str:
@@ -55,13 +72,30 @@ def _check(store: Store, names: Sequence[str]) -> None:
             )
 
 
+def aligned(manifests: Sequence[Manifest]) -> list[float] | None:
+    """Return the offsets under which members have one zero; their sum is 0, so the mean of members does not move.
+
+    Members that were normalised on the same demonstrations have one already. None where nothing is known.
+    """
+    zeros = {one.data.get("demonstrations") for one in manifests}
+    if len(zeros) == 1 and None not in zeros:
+        return [0.0] * len(manifests)
+    means = [one.metrics.get("eval_mean_reward") for one in manifests]
+    splits = {held_out_split(one) for one in manifests}
+    if len(splits) > 1 or None in splits or None in means:
+        return None
+    levels = [mean - one.metrics.get("reward_offset", 0.0) for mean, one in zip(means, manifests, strict=True)]
+    return [level - sum(levels) / len(levels) for level in levels]
+
+
 def _publish(store: Store, names: Sequence[str], key: str) -> str:
     manifests: list[Manifest] = [store.manifest(name) for name in names]
     first = store.path(names[0])
     with store.staging() as staged:
         for path in (path for pattern in ("config.json", *TOKENIZER_FILES) for path in first.glob(pattern)):
             shutil.copyfile(path, staged / path.name)
-        (staged / ENSEMBLE).write_text(json.dumps({"members": list(names)}, indent=2) + "\n", encoding="utf-8")
+        fields = {"members": list(names), "offsets": aligned(manifests) or [0.0] * len(names)}
+        (staged / ENSEMBLE).write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
         seconds = [float(one.metrics.get("seconds", 0)) for one in manifests]
         return store.publish(
             staged,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlhf_pipeline.artifacts import Manifest, Store
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import held_out_split
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.data.pairs import ordered_pairs
 from rlhf_pipeline.data.sources import read
@@ -33,7 +34,7 @@ def held_out_accuracy(store: Store, run: str, checkpoint: Checkpoint, reward: Re
     if not (rankings.is_file() and prompts.is_file() and store.has(checkpoint.parent)):
         return None
     rows = read(str(rankings), Ranking)
-    splits = {_split(store.manifest(member.parent)) for member in members_of(store, checkpoint)}
+    splits = {held_out_split(store.manifest(member.parent)) for member in members_of(store, checkpoint)}
     split = splits.pop()
     if splits or split is None or split[:2] != (rows.fingerprint, KEY_VERSION):
         return None
@@ -41,16 +42,6 @@ def held_out_accuracy(store: Store, run: str, checkpoint: Checkpoint, reward: Re
     _, held_out = by_prompt(rows.records, fraction, seed)
     facts = {str(one.prompt): one.facts for one in read(str(prompts), Prompt).records}
     return _accuracy(held_out, facts, reward)
-
-
-def _split(manifest: Manifest) -> tuple[str | None, int, float, int] | None:
-    """What the reward stage trained on: rankings, and the version, share and seed of their split; None for others."""
-    if "inputs" not in manifest.extra:
-        return None
-    inputs = manifest.extra["inputs"]
-    settings = inputs["settings"]
-    seed = manifest.config["seed"] - settings.get("member", 0)
-    return manifest.data.get("rankings"), inputs["version"], settings["eval_fraction"], seed
 
 
 def _accuracy(

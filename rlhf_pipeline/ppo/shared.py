@@ -79,13 +79,14 @@ class SharedNetwork(nn.Module):
             self.head.weight.copy_(adapter.head)
 
     def join(self, policy: PeftModel) -> None:
-        """Put the adapter beside the policy's own; it is not trained unless asked for."""
+        """Put the adapter beside the policy's own, once; it is not trained unless asked for."""
         config = copy.deepcopy(self.adapter.config)
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.CAUSAL_LM, None, True
         config.base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path  # an id it asks the hub
-        policy.add_adapter(self.name, config)
-        if self.adapter.weights:
-            set_peft_model_state_dict(policy, dict(self.adapter.weights), adapter_name=self.name)
+        if self.name not in policy.peft_config:  # a member may be a reward of its own beside its ensemble
+            policy.add_adapter(self.name, config)
+            if self.adapter.weights:
+                set_peft_model_state_dict(policy, dict(self.adapter.weights), adapter_name=self.name)
         self.__dict__["policy"] = policy  # not a child: its weights are the policy's
         self.__dict__["layers"] = tuner_layers(policy)
         self.head.to(self.device)

@@ -69,6 +69,11 @@ class RewardSettings(StageSettings):
             raise ConfigError("`ensemble_size` must be at least 1, and `member` at least 0")
         if self.ensemble_size > 1 and self.member:
             raise ConfigError("`member` trains one model alone; leave `ensemble_size` out, or train all without it")
+        if self.ensemble_size > 1 and self.eval_fraction == 0 and not self.normalize_on:
+            raise ConfigError(
+                "`eval_fraction` 0 leaves no completions on which members could be given one zero; raise it, or name "
+                "demonstrations with `--normalize_on`"
+            )
         if self.ensemble == "heads" and self.ensemble_size == 1:
             raise ConfigError("`ensemble` heads needs `ensemble_size` of at least 2")
         if not 0 <= self.label_smoothing < 0.5:
@@ -226,14 +231,20 @@ def demonstration_rows(
 def normalize(trainer: RankingTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
     """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5).
 
-    An ensemble of heads has one for each, and in the metrics their mean.
+    An ensemble of heads has one for each, and in the metrics their mean. Without demonstrations its heads are aligned
+    on the held-out completions, and their mean stays as it is: rankings alone give each a zero of its own.
     """
-    if not demonstrations:
+    reward = as_reward_model(trainer)
+    if not demonstrations and reward.members == 1:
         return {}
-    offsets = as_reward_model(trainer).member_scores(demonstrations).mean(dim=0).tolist()
+    held_out: Any = [] if demonstrations else trainer.eval_dataset
+    rows = demonstrations or [row for group in held_out for row in group["input_ids"]]
+    offsets = reward.member_scores(rows).mean(dim=0)
+    if not demonstrations:
+        offsets -= offsets.mean()
     config = trainer.accelerator.unwrap_model(trainer.model).config
-    config.reward_offset = offsets if len(offsets) > 1 else offsets[0]
-    return {"reward_offset": sum(offsets) / len(offsets)}
+    config.reward_offset = offsets.tolist() if reward.members > 1 else float(offsets)
+    return {"reward_offset": float(offsets.mean())}
 
 
 def count_pairs(groups: Sequence[Mapping[str, Sequence[int]]]) -> int:

@@ -15,9 +15,12 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_pipeline import cli
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.collect import collect
-from rlhf_pipeline.artifacts.ensemble import member_ids
+from rlhf_pipeline.artifacts.ensemble import member_ids, member_offsets
 from rlhf_pipeline.artifacts.verify import verify
+from rlhf_pipeline.data.sources import read
+from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.ensembles import Members, OneAdapter, Reduction, disagreement
+from rlhf_pipeline.records import Demonstration, Ranking
 from rlhf_pipeline.rewards import find_reward, load_reward_model
 from rlhf_pipeline.scoring import RewardModel
 from tests.e2e.pipeline import Pipeline, write_rows
@@ -74,9 +77,11 @@ def test_members_are_reward_models_of_their_own_and_score_together(pipeline: Pip
 
     reward = load(pipeline)
     alone = torch.cat([plain(pipeline, name) for name in members], dim=1)
-    torch.testing.assert_close(reward.member_scores(ROWS), alone, atol=1e-5, rtol=1e-4)
+    means = torch.tensor([store.manifest(name).metrics["eval_mean_reward"] for name in members])
+    aligned = alone - (means - means.mean())
+    torch.testing.assert_close(reward.member_scores(ROWS), aligned, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(reward.score_ids(ROWS), alone.mean(dim=1), atol=1e-5, rtol=1e-4)
-    assert disagreement(alone).min() > 1e-4, "heads and order of data differ"
+    assert disagreement(aligned).min() > 1e-4, "heads and order of data differ"
     if more:
         assert {id(network.model) for network in reward.networks if isinstance(network, OneAdapter)} == {
             id(reward.networks[0].model)
@@ -105,6 +110,30 @@ def test_heads_are_one_plain_model_with_several_labels(pipeline: Pipeline, more:
         torch.testing.assert_close(merged.member_scores(ROWS), expected, atol=1e-5, rtol=1e-4)
 
 
+def held_out_means(pipeline: Pipeline, name: str = "reward") -> list[float]:
+    """Each member's mean score on the completions that were held out of its training."""
+    rows = read(str(pipeline.rows / "rankings.jsonl"), Ranking).records
+    _, held_out = by_prompt(rows, 0.2, 42)
+    reward = load(pipeline, name)
+    pairs = [(one.prompt, text) for one in held_out for text in one.completions]
+    prompts, texts = zip(*pairs, strict=True)
+    return reward.member_scores(reward.rows(prompts, texts, [True] * len(pairs))).mean(dim=0).tolist()
+
+
+@pytest.mark.parametrize("kind", [MEMBERS, HEADS, (*MEMBERS, *LORA)], ids=["members", "heads", "adapters"])
+def test_members_have_one_zero_on_held_out_completions(pipeline: Pipeline, kind: tuple[str, ...]) -> None:
+    """Rankings leave each its own: without this, `min` would be the member whose zero happens to lie lowest."""
+    pipeline.make("reward", "--model", base(pipeline), *kind)
+    means = held_out_means(pipeline)
+    assert means == pytest.approx([sum(means) / 3] * 3, abs=1e-5)
+    metrics = pipeline.store.manifest(pipeline.refs().get("member0", pipeline.refs()["reward"])).metrics
+    if kind == HEADS:
+        assert metrics["reward_offset"] == pytest.approx(0.0, abs=1e-6)
+        assert means[0] == pytest.approx(metrics["eval_mean_reward"], abs=1e-5), "the mean score is what it was"
+    else:
+        assert metrics["eval_mean_reward"] == pytest.approx(held_out_means(pipeline, "member0")[0], abs=1e-5)
+
+
 def pipeline_merge(pipeline: Pipeline) -> None:
     assert cli.main(["artifacts", "merge", "reward", "--artifacts", str(pipeline.root)]) == 0
 
@@ -112,9 +141,6 @@ def pipeline_merge(pipeline: Pipeline) -> None:
 def test_demonstrations_score_zero_by_every_member(pipeline: Pipeline) -> None:
     demonstrations = str(pipeline.rows / "demonstrations.jsonl")
     pipeline.make("reward", "--model", base(pipeline), "--normalize_on", demonstrations, "--ensemble_size", "2")
-    from rlhf_pipeline.data.sources import read
-    from rlhf_pipeline.records import Demonstration
-
     records = read(demonstrations, Demonstration).records
     reward = load(pipeline)
     rows = reward.rows([r.prompt for r in records], [r.completion for r in records], [True] * len(records))
@@ -194,6 +220,20 @@ def test_ppo_learns_against_an_ensemble_and_logs_what_it_disagrees_by(
     assert verify(pipeline.store) == []
 
 
+@pytest.mark.parametrize("more", [(), LORA], ids=["whole", "adapters"])
+def test_a_member_is_watched_beside_its_ensemble(pipeline: Pipeline, more: tuple[str, ...]) -> None:
+    """Its score counts nothing, and is that of the worst member or better."""
+    pipeline.make("reward", "--model", base(pipeline), "--ensemble_size", "2", *more)
+    rewards = ("--reward", "reward", "member0", "member1", "--reward_weights", "1", "0", "0")
+    pipeline.make("ppo", "--model", base(pipeline), *more, *rewards, "--ensemble_reduction", "min")
+    first, refs = pipeline.metrics("ppo")[0], pipeline.refs()
+    worst, *alone = (first[f"rewards/{refs[name]}/mean"] for name in ("reward", "member0", "member1"))
+    assert worst == pytest.approx(first["ppo/score"], rel=1e-5)
+    offsets = member_offsets(pipeline.store.path(refs["reward"]))
+    aligned = [mean - offset for mean, offset in zip(alone, offsets, strict=True)]
+    assert worst <= min(aligned) + 1e-6 and aligned[0] != pytest.approx(aligned[1], rel=1e-3)
+
+
 def test_the_penalty_is_what_the_score_loses(pipeline: Pipeline) -> None:
     """The first rollout is the same: its score is less by the coefficient times the disagreement that is logged."""
     pipeline.make("reward", "--model", base(pipeline), *MEMBERS)
@@ -211,6 +251,7 @@ def test_the_penalty_is_what_the_score_loses(pipeline: Pipeline) -> None:
     ("stage", "words", "why"),
     [
         ("reward", ("--ensemble", "heads"), "`ensemble` heads needs `ensemble_size` of at least 2"),
+        ("reward", ("--ensemble_size", "2", "--eval_fraction", "0"), "no completions on which members"),
         ("reward", ("--ensemble_size", "0"), "`ensemble_size` must be at least 1"),
         ("reward", ("--ensemble_size", "2", "--member", "1"), "`member` trains one model alone"),
         ("ppo", ("--ensemble_reduction", "min"), "no reward is one"),
