@@ -90,8 +90,13 @@ class Job:
         asked: Mapping[str, Setting],
         parents: Mapping[str, str],
         data: Mapping[str, str],
+        ref_names: Mapping[str, str] | None = None,
     ) -> None:
-        """`asked` is what the user gave; `parents` map roles to ids, `data` names to content fingerprints."""
+        """`asked` is what the user gave; `parents` map roles to ids, `data` names to content fingerprints.
+
+        `ref_names` map roles to the refs that name what is published, where these are not the roles.
+        """
+        self.ref_names = dict(ref_names or {})
         self.stage, self.store, self.run = stage, store, settings.run
         self.force, self.keep_checkpoints = settings.force, settings.keep_checkpoints
         self.parents, self.data = dict(parents), dict(data)
@@ -128,9 +133,9 @@ class Job:
             return False
         found = {self.store.manifest(object_id).kind: object_id for object_id in self.store.find(self.key)}
         if not set(roles) <= set(found):
-            self._explain(roles[0])
+            self._explain(self.ref_names.get(roles[0], roles[0]))
             return False
-        answers = {role: found[role] for role in roles}
+        answers = {self.ref_names.get(role, role): found[role] for role in roles}
         refs = {role: name for role, name in {**(also_refs or {}), **answers}.items() if self.store.has(name)}
         if is_main_process() and any(self.store.ref(self.run, role) != name for role, name in refs.items()):
             self.store.set_refs(self.run, refs)
@@ -211,7 +216,8 @@ class Job:
             )
             for role, folder in folders.items()
         }
-        self.store.set_refs(self.run, {**(also_refs or {}), **ids})
+        refs = {self.ref_names.get(role, role): name for role, name in ids.items()}
+        self.store.set_refs(self.run, {**(also_refs or {}), **refs})
         if not self.keep_checkpoints:
             for checkpoint in self.checkpoints.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)

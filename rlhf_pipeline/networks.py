@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
@@ -16,13 +17,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.decoding import stop_ids
+from rlhf_pipeline.ensembles import Members, Reduction
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import say
 from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
-from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
+from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards, members_of
 from rlhf_pipeline.scoring import Normalization, RewardModel, same_tokenizer
 
 if TYPE_CHECKING:
@@ -58,13 +60,14 @@ def load_networks(
     weights: Sequence[float] | None = None,
     device: Any,
     bf16: bool,
+    reduction: Reduction,
     options: Mapping[str, Any],
 ) -> Networks:
     """Load the networks for a policy that starts from `start`, with a fresh adapter where `peft_config` asks for one.
 
     `weights` are those of the rewards in their sum: a critic that starts from one of them predicts it so weighted.
-    `options` go to `from_pretrained`; `bf16` autocasts reward models. Raises ConfigError where the critic cannot start
-    as asked, or the policy's adapter is more than LoRA.
+    `options` go to `from_pretrained`; `bf16` autocasts reward models, `reduction` is how ensembles score. Raises
+    ConfigError where the critic cannot start as asked, the policy's adapter is more than LoRA, or no ensemble is there.
     """
     policy: Any = load_causal(store, start, trainable=True, **options)
     base = adapter_base(store, start)
@@ -73,7 +76,9 @@ def load_networks(
     if lora is not None:
         need_lora_alone(lora)
     stops = stop_ids(policy, tokenizer)
-    functions, models = load_rewards(store, rewards, tokenizer, stops, device, over=over, bf16=bf16, **options)
+    loading = {"over": over, "bf16": bf16, "reduction": reduction, **options}
+    functions, models = load_rewards(store, rewards, tokenizer, stops, device, **loading)
+    _need_ensemble(models, reduction)
     for model in models:
         guards.check("template", 0, template_problem(tokenizer, start, model))
     fitting = [model for model in models if same_tokenizer(model.tokenizer, tokenizer)]
@@ -81,11 +86,19 @@ def load_networks(
     first: Critic | SharedCritic | None = _shared_critic(policy, lora, fitting, critic, start, weight)
     if first is None:
         first = _whole_critic(store, start, rewards, fitting, critic, weight, options)
-    shared = [model.model for model in models if isinstance(model.model, SharedReward)]
+    shared = [network for model in models for network in model.networks if isinstance(network, SharedReward)]
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
-    zero_is_set = all(model.normalization != Normalization() for model in models)
+    zero_is_set = all(_zero_is_set(model) for model in models)
     return Networks(policy, first, functions, shared, zero_is_set)
+
+
+def _need_ensemble(models: Sequence[RewardModel], reduction: Reduction) -> None:
+    if reduction != Reduction() and all(model.members == 1 for model in models):
+        raise ConfigError(
+            "`ensemble_reduction` and `disagreement_coef` say how an ensemble scores, and no reward is one; name one "
+            "with `--reward`, train one with `rlhf reward --ensemble_size 5`, or leave them out"
+        )
 
 
 def template_problem(tokenizer: PreTrainedTokenizerBase, start: Checkpoint, reward: RewardModel) -> str | None:
@@ -111,10 +124,12 @@ def _shared_critic(
     if lora is None or type(policy.config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         return None
     for reward in fitting:
-        if isinstance(reward.model, SharedReward) and critic != "policy":
-            say(f"ppo: the critic starts from {reward.name}, an adapter over the policy's base")
-            shift = reward.normalization
-            made = SharedCritic(reward.model.adapter, "critic").scaled(1 / shift.scale, shift.offset / shift.scale)
+        first = reward.networks[0]
+        if isinstance(first, SharedReward) and critic != "policy":
+            name = first.name.removeprefix("reward_")
+            say(f"ppo: the critic starts from {name}, an adapter over the policy's base")
+            shift = _first_shift(reward, len(first.adapter.head))
+            made = SharedCritic(first.adapter.averaged(), "critic").scaled(1 / shift.scale, shift.offset / shift.scale)
             return made.scaled(weight.get(reward.name, 1.0))
     if critic == "reward":
         return None
@@ -133,6 +148,7 @@ def _whole_critic(
 ) -> Critic:
     """Load a critic of its own: a reward model with the policy's tokenizer and its head, or the policy.
 
+    Of an ensemble it is the first member, of an ensemble of heads their backbone with the mean head.
     All its weights are trained, so they are never quantised, and float32 whatever the policy's dtype: small steps would
     vanish in bf16 weights.
     """
@@ -142,12 +158,24 @@ def _whole_critic(
         return Critic.from_policy(merged(load_causal(store, start, **options)))
     if not fitting:
         raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
-    say(f"ppo: the critic starts from {fitting[0].name}")
-    [first, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
-    model = merged(load_classifier(store, cast(Checkpoint, first), **options))
-    shift = fitting[0].normalization  # an adapter has it beside itself, where merging does not look
+    [named, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
+    first = members_of(store, cast(Checkpoint, named))[0]
+    say(f"ppo: the critic starts from {first.parent}")
+    model = merged(load_classifier(store, first, **options))
+    shift = _first_shift(fitting[0], model.config.num_labels)  # also what lies beside an adapter or in an ensemble
     model.config.update({"reward_offset": shift.offset, "reward_scale": shift.scale})
     return Critic.from_reward(model).scaled(weight.get(fitting[0].name, 1.0))
+
+
+def _zero_is_set(reward: RewardModel) -> bool:
+    return _first_shift(reward, 1) != Normalization()
+
+
+def _first_shift(reward: RewardModel, heads: int) -> Normalization:
+    """How the score of the first network is shifted, or the mean score of its `heads`."""
+    if not isinstance(reward.model, Members):
+        return reward.normalization
+    return Normalization(fmean(reward.model.offsets[:heads]), fmean(reward.model.scales[:heads]))
 
 
 def need_lora_alone(lora: Any) -> None:

@@ -49,7 +49,8 @@ def train_and_publish(
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, shown)
     train(trainer, job)
-    metrics = {**trainer.evaluate(), **measure()} if trainer.eval_dataset is not None else {}
+    metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+    metrics.update(measure())
     say(f"{job.stage}: {summary(metrics)}")
     job.need_space(parameters, 0)
     with job.store.staging() as staged:

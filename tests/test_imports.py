@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
-    ("data", "launch", "ppo", "decoding", "machine"),
+    ("data", "launch", "ppo", "decoding", "machine", "ensembles"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
     ("stages", "evaluate", "feedback"),
@@ -114,7 +114,7 @@ def test_light_modules_import_nothing_heavy_when_loaded(file: Path) -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_maths_needs_torch_alone(file: Path) -> None:
-    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses", "ranking.losses"}:
+    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses", "ranking.losses", "ensembles"}:
         assert {module.split(".")[0] for module, _ in imports(file)} & HEAVY <= {"torch"}
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Self
 
 import torch
@@ -48,6 +49,7 @@ class Critic(nn.Module):
     def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
         """Start from a reward model: backbone and score head of a sequence classifier with one label.
 
+        Of an ensemble's heads, the mean: they are linear, so its score is the mean of theirs.
         `source` is a loaded classifier, which lends its weights, or its folder; then `load` goes to `from_pretrained`.
         Its normalisation becomes the critic's, so that first values are scores. Raises ModelError for another number of
         labels or a head of another form.
@@ -56,14 +58,19 @@ class Critic(nn.Module):
         if isinstance(source, str | Path):
             model = AutoModelForSequenceClassification.from_pretrained(source, **load)
         head = dict(model.named_children()).get("score")
+        heads = getattr(model.config, "reward_heads", 1)
+        if isinstance(head, nn.Linear) and head.out_features == heads > 1 and "bias" not in head.state_dict():
+            head = _mean_head(head)
+            model.config.update({"reward_heads": 1})
         if not isinstance(head, nn.Linear) or head.out_features != 1 or "bias" in dict(head.named_parameters()):
             raise ModelError(
                 f"{model.name_or_path}: a critic starts from a reward model with one bias-free `score` output, not "
                 f"{type(model).__name__} with {model.config.num_labels} labels; pass `--critic policy` to start from "
                 "the policy"
             )
-        shift = Normalization.of(model.config.to_dict())
-        return cls(model.base_model, head).scaled(1 / shift.scale, shift.offset / shift.scale)
+        shifts = Normalization.of(model.config.to_dict(), heads)
+        offset, scale = fmean(shift.offset for shift in shifts), fmean(shift.scale for shift in shifts)
+        return cls(model.base_model, head).scaled(1 / scale, offset / scale)
 
     @classmethod
     def from_policy(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
@@ -136,3 +143,11 @@ class Critic(nn.Module):
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)
         return model
+
+
+def _mean_head(heads: nn.Linear) -> nn.Linear:
+    """Make one head of M: (M, width) to (1, width)."""
+    head = nn.Linear(heads.in_features, 1, bias=False, dtype=heads.weight.dtype, device=heads.weight.device)
+    with torch.no_grad():
+        head.weight.copy_(heads.weight.mean(dim=0, keepdim=True))
+    return head

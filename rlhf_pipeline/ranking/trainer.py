@@ -4,7 +4,7 @@ With K = 2 loss and gradients are TRL's. All that is taken from TRL and transfor
 
 | seam                              | what we do with it                                                               |
 |-----------------------------------|----------------------------------------------------------------------------------|
-| `__init__`                        | extended: our collator in the place of TRL's                                     |
+| `__init__`                        | extended: our collator in the place of TRL's; heads pass its check of one label  |
 | `_prepare_dataset`                | replaced: groups come encoded and checked; TRL would drop long rows silently     |
 | `_set_signature_columns_if_needed`| replaced: the columns of a group, and its length for sampling by length          |
 | `compute_loss`                    | replaced: TRL's splits its rows into two halves, which only pairs have           |
@@ -49,7 +49,8 @@ SEAMS: dict[str, tuple[str, ...]] = {
 class RankingTrainer(RewardTrainer):
     """Train a reward model on groups, each one prompt's ranked completions (`ranking/collator.py`).
 
-    Arguments are TRL's, without a collator; `label_smoothing` is the probability that a label is wrong.
+    Arguments are TRL's, without a collator; `label_smoothing` is the probability that a label is wrong. A model with
+    M labels is an ensemble of M heads: the loss is the mean of theirs, and figures are of their mean score.
     """
 
     args: RewardConfig
@@ -57,7 +58,10 @@ class RankingTrainer(RewardTrainer):
     _signature_columns: Any
 
     def __init__(self, *, label_smoothing: float = 0.0, **kwargs: Any) -> None:
+        config = kwargs["model"].config
+        heads, config.num_labels = config.num_labels, 1  # TRL takes no other number
         super().__init__(**kwargs)
+        config.num_labels = heads
         tokenizer = cast(PreTrainedTokenizerBase, self.processing_class)
         self.data_collator = GroupCollator(cast(int, tokenizer.pad_token_id), cast(Any, self.args.pad_to_multiple_of))
         self.label_smoothing = label_smoothing
@@ -94,9 +98,9 @@ class RankingTrainer(RewardTrainer):
     ) -> Any:
         """Return the mean loss of the batch's groups; in training, weighed by how many they are."""
         outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"], use_cache=False)
-        scores = outputs.logits.squeeze(-1).float()
-        losses = self.group_losses(scores, inputs)
-        self._count(group_figures(scores, inputs))
+        scores = outputs.logits.float()
+        losses = torch.stack([self.group_losses(head, inputs) for head in scores.unbind(dim=1)]).mean(dim=0)
+        self._count(group_figures(scores.mean(dim=1), inputs))
         loss = losses.mean()
         if self.model.training and self._groups:
             loss = loss * (len(losses) / self._groups)

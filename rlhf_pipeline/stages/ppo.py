@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from rlhf_pipeline.rewards import Reward
 
 SHOWN = (
-    "ppo/score", "ppo/kl_nats", "ppo/completion_tokens", "ppo/eos_fraction", "ppo/value_loss",
+    "ppo/score", "ppo/disagreement", "ppo/kl_nats", "ppo/completion_tokens", "ppo/eos_fraction", "ppo/value_loss",
     "ppo/explained_variance", "ppo/clip_fraction", "ppo/policy_grad_norm", "ppo/critic_grad_norm",
 )  # fmt: skip
-HELD_OUT = ("score", "kl_nats", "completion_tokens", "eos_fraction")
+HELD_OUT = ("score", "disagreement", "kl_nats", "completion_tokens", "eos_fraction")
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def run(
     peft_config = get_peft_config(model_config)
     networks = load_networks(
         job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
-        peft_config=peft_config, weights=arguments.reward_weights,
+        peft_config=peft_config, weights=arguments.reward_weights, reduction=arguments.reduction,
         guards=Guards(arguments.guards, loud=is_main_process()),
         options=network_options(arguments, model_config, row_tokens),
     )  # fmt: skip

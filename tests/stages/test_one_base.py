@@ -108,6 +108,12 @@ def _mean_score(store: Store, run: str, rows: Path) -> float:
     return float(scores.mean())
 
 
+def test_demonstrations_score_zero_also_where_nothing_was_held_out(rows: Path) -> None:
+    demonstrations = str(rows / "demonstrations.jsonl")
+    stage("reward", rows, "--normalize_on", demonstrations, "--model", "./base", "--eval_fraction", "0")
+    assert _mean_score(Store("artifacts"), "default", rows) == pytest.approx(0.0, abs=1e-5)
+
+
 def test_a_new_training_forgets_the_offset_of_the_old_one(rows: Path) -> None:
     stage("reward", rows, "--model", "./base", "--normalize_on", str(rows / "demonstrations.jsonl"))
     stage("reward", rows, "--run", "again", "--model", "default/reward")
