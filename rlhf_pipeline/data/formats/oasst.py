@@ -31,13 +31,11 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     yield from _walk(row["prompt"], [], kind, where, None if tree is None else str(tree))
 
 
-def _walk(
-    message: Message, above: Thread, kind: type[Record], where: str, tree: str | None
-) -> Iterator[Record | str]:
+def _walk(message: Message, above: Thread, kind: type[Record], where: str, tree: str | None) -> Iterator[Record | str]:
     """Go down the tree from `message`, whose thread `above` was kept."""
     for reason in ("synthetic", "deleted"):
         if message.get(reason):
-            yield from (reason for _ in range(_size(message)))
+            yield from (reason for _ in range(_size(message, where)))
             return
     thread = [*above, _turn(message, where)]
     replies = _replies(message, where)
@@ -55,7 +53,7 @@ def _walk(
 
 def _ranking(thread: Thread, replies: list[Message], origin: dict[str, Any], where: str) -> Record | str:
     """Rank the replies that carry a rank and that people wrote."""
-    ranked = [r for r in replies if type(r.get("rank")) is int and not r.get("synthetic") and not r.get("deleted")]
+    ranked = [r for r in replies if r.get("rank") is not None and not r.get("synthetic") and not r.get("deleted")]
     if len(ranked) < 2:
         return "fewer than two ranked replies"
     completions = [_turn(reply, where)["content"] for reply in ranked]
@@ -64,7 +62,7 @@ def _ranking(thread: Thread, replies: list[Message], origin: dict[str, Any], whe
 
 
 def _turn(message: Message, where: str) -> dict[str, str]:
-    if message.get("role") not in _ROLES or not isinstance(message.get("text"), str):
+    if message.get("role") not in list(_ROLES) or not isinstance(message.get("text"), str):
         raise DataError(f"{where}: {shown(message)}; expected a message with `role` (prompter, assistant) and `text`")
     return {"role": _ROLES[message["role"]], "content": message["text"].strip()}
 
@@ -76,5 +74,5 @@ def _replies(message: Message, where: str) -> list[Message]:
     return replies
 
 
-def _size(message: Message) -> int:
-    return 1 + sum(_size(reply) for reply in message.get("replies") or [])
+def _size(message: Message, where: str) -> int:
+    return 1 + sum(_size(reply, where) for reply in _replies(message, where))

@@ -76,6 +76,13 @@ BAD: list[tuple[dict[str, Any], type[Record], str]] = [
     (tree(message("prompter", " ")), Prompt, "`prompt[0].content` is empty"),
     (tree(message("prompter", "x", replies="y")), Prompt, "`replies` is 'y'; expected a list of messages"),
     (
+        tree(message("prompter", "x", message("assistant", "a", rank=True), message("assistant", "b", rank=1))),
+        Ranking,
+        "`ranks` is [True, 1]; expected a list of int",
+    ),
+    (tree(message(["prompter"], "x")), Prompt, "expected a message with `role`"),  # type: ignore[arg-type]
+    (tree(message("prompter", "x", deleted=True, replies=5)), Prompt, "`replies` is 5; expected a list of messages"),
+    (
         tree(message("prompter", "x", *(message("assistant", str(n), rank=n) for n in range(10)))),
         Ranking,
         "10 completions; a ranking has 2 to 9",
