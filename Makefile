@@ -30,6 +30,7 @@ help:
 	@echo "make eval                 judge the models of a run"
 	@echo "make install | make test | make test-trl | make check | make clean"
 	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
+	@echo "make bench-learning STORIES=<folder of a model of stories>    what PPO learns, against TRL 1.12's, at equal KL"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
@@ -169,7 +170,7 @@ check: install-dev
 
 # --- benchmarks: a second environment holds the last TRL that had a PPO trainer ----------------------------------------
 
-.PHONY: bench bench-quick
+.PHONY: bench bench-quick bench-learning
 
 COMPARE = $(BIN)/python -m benchmarks.compare --trl-python $(TRL_VENV)/bin/python
 
@@ -188,6 +189,10 @@ bench: install $(TRL_VENV)/.installed
 	$(COMPARE) bench-64 --repeats 3
 	$(COMPARE) bench-256 --prompts 256 --repeats 1
 	$(BIN)/python -m benchmarks.scaling
+
+bench-learning: install $(TRL_VENV)/.installed
+	$(BIN)/python -m benchmarks.learning --trl-python $(TRL_VENV)/bin/python \
+		$(if $(STORIES),--stories '$(STORIES)') $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(TRL_VENV) $(TRL_OLDEST) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache

@@ -53,7 +53,7 @@ CONTESTANTS = {one.name: one for one in (TRL, TRL_TUNED, TRL_SPLIT, LEAN, OURS_F
 
 def build_checkpoints(folder: Path, workload: Workload) -> None:
     """Make models and prompts in `folder`, in a process of its own."""
-    _python(sys.executable, "benchmarks.checkpoints", to_arguments(workload, folder), {})
+    run_module(sys.executable, "benchmarks.checkpoints", to_arguments(workload, folder), {})
 
 
 def run_once(contestant: Contestant, workload: Workload, folder: Path, trl_python: str) -> Run:
@@ -61,13 +61,13 @@ def run_once(contestant: Contestant, workload: Workload, folder: Path, trl_pytho
     python = trl_python if contestant.in_trl_112 else sys.executable
     began = perf_counter()
     words = [*to_arguments(workload, folder), *contestant.flags]
-    output = _python(python, contestant.module, words, contestant.environment)
+    output = run_module(python, contestant.module, words, contestant.environment)
     result: Run = json.loads(output.splitlines()[-1])
     facts = {"contestant": contestant.name, "workload": asdict(workload), "process_seconds": perf_counter() - began}
     return {**facts, **result}
 
 
-def _python(python: str, module: str, words: list[str], environment: Mapping[str, str]) -> str:
+def run_module(python: str, module: str, words: list[str], environment: Mapping[str, str]) -> str:
     """Run a module and return what it printed, without malloc settings that the caller may have."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
     done = subprocess.run(

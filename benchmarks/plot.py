@@ -1,4 +1,4 @@
-"""Draw a comparison: where an update's seconds go, and the ratios with their spread. The one place of matplotlib."""
+"""Draw a comparison: where an update's seconds go, and the ratios with their spread. Left out: learning."""
 
 from __future__ import annotations
 
@@ -29,14 +29,15 @@ def draw(result: Mapping[str, Any], file: Path) -> None:
 
 
 def _phases(axes: Axes, result: Mapping[str, Any], case: str) -> None:
-    """Stack the phases of every contestant."""
-    found = [by_case[case] for by_case in result["contestants"].values()]
+    """Stack the phases of every contestant that took the case."""
+    contestants = {who: by_case[case] for who, by_case in result["contestants"].items() if case in by_case}
+    found = list(contestants.values())
     bottom = [0.0] * len(found)
     for phase in (*PHASES, "other"):
         heights = [one[phase] for one in found]
         axes.bar(range(len(found)), heights, bottom=bottom, color=COLOURS[phase], label=phase)
         bottom = [base + height for base, height in zip(bottom, heights, strict=True)]
-    axes.set_xticks(range(len(found)), [TITLES[who].replace(" ", "\n") for who in result["contestants"]])
+    axes.set_xticks(range(len(found)), [TITLES[who].replace(" ", "\n") for who in contestants])
     axes.set_ylabel("seconds")
     axes.set_title(f"{case}: {found[0]['mean_tokens']:.0f} tokens a completion")
 

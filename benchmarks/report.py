@@ -16,7 +16,12 @@ COLUMNS = ("seconds", *PHASES, "other")
 def table(result: Mapping[str, Any]) -> str:
     """Write seconds an update by contestant and case, then every ratio with its spread."""
     lines = ["seconds an update      case " + "".join(f"{name:>10}" for name in COLUMNS) + "   tokens  peak MiB"]
-    lines += [_seconds(result, who, case) for case in CASES for who in result["contestants"]]
+    lines += [
+        _seconds(result, who, case)
+        for case in CASES
+        for who in result["contestants"]
+        if case in result["contestants"][who]
+    ]
     lines += ["", "TRL's seconds over ours; peak_memory: ours over TRL's      min   median     max"]
     lines += [_ratio(name, result["spread"][name]) for name in result["ratio"]]
     lines += ["  and, not in the headline:"]

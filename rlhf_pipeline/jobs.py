@@ -25,7 +25,8 @@ from rlhf_pipeline.derived import file_hash
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.launch.processes import world_size
 
-KEY_VERSION = 1
+KEY_VERSION = 2
+"""Rises when the same inputs come to mean another result; 2: a prompt's side hangs on its own hash alone."""
 DONE = "published.json"
 
 NOT_IN_KEY = frozenset({
@@ -246,6 +247,8 @@ def _by_content(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    if before and before.get("version") != now["version"]:
+        yield "version of the key", before.get("version"), now["version"]
     for group in ("settings", "parents", "data"):
         old, new = before.get(group, {}), now[group]
         for name in sorted({*old, *new}):

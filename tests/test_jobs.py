@@ -14,6 +14,7 @@ from rlhf_pipeline.config import Setting
 from rlhf_pipeline.errors import ArtifactError, ConfigError, StorageError
 from rlhf_pipeline.jobs import (
     DONE,
+    KEY_VERSION,
     Job,
     StageSettings,
     asks_for_help,
@@ -155,6 +156,16 @@ class TestAnswered:
         capsys.readouterr()
         assert not make_job(store, {"seed": 2}, data="sha256:2").answered("sft")
         assert capsys.readouterr().out == f"sft: not the inputs of {name}: seed 1 -> 2; rows 'sha256:1' -> 'sha256:2'\n"
+
+    def test_says_that_a_key_of_an_earlier_version_differs(
+        self, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr("rlhf_pipeline.jobs.KEY_VERSION", 1)
+            name = publish(make_job(store), "sft")["sft"]
+        capsys.readouterr()
+        assert not make_job(store).answered("sft")
+        assert capsys.readouterr().out == f"sft: not the inputs of {name}: version of the key 1 -> {KEY_VERSION}\n"
 
     def test_only_rank_0_moves_refs(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         publish(make_job(store), "sft")

@@ -19,6 +19,13 @@ class SubCommand(NamedTuple):
 
 COMMANDS = {
     "inspect": SubCommand("rlhf_pipeline.data.inspection", "count, measure and show what a data set holds"),
+    "curate": SubCommand(
+        "rlhf_pipeline.data.curation.command", "drop duplicates, personal data, contamination and more"
+    ),
+    "split": SubCommand("rlhf_pipeline.data.curation.split_command", "hold rows out by user, prompt or conversation"),
+    "audit": SubCommand(
+        "rlhf_pipeline.data.curation.audit_command", "prove that evaluation shares nothing with training"
+    ),
 }
 
 

@@ -1,6 +1,8 @@
-"""Held-out splits by prompt, never by row or pair.
+"""Held-out splits by prompt, user or conversation, never by row or pair; a row's side never changes as others come.
 
-Left out: near-duplicates and long shared prefixes that are not whole opening messages.
+A key's place in [0, 1) is its hash with the seed; what lies below the fraction is held out. So the share that is held
+out is the fraction give or take sqrt(fraction (1 - fraction) / keys), and more rows move none of the old ones.
+Left out: near-duplicates and long shared prefixes that are not whole opening messages (`curation`).
 """
 
 from __future__ import annotations
@@ -18,21 +20,28 @@ R = TypeVar("R", Demonstration, Ranking, Prompt, Document)
 def by_prompt(records: Sequence[R], fraction: float, seed: int) -> tuple[list[R], list[R]]:
     """Split records into (train, held out), both in their order; nothing that opens alike is on both sides.
 
-    Prompts are sorted by the hash of (seed, opening), and the first `fraction` of them, at least one, is held out: the
-    choice depends on neither order nor path nor process. A fraction of 0 holds nothing out. Raises DataError where
-    there is but one prompt, ValueError unless 0 <= fraction < 1.
+    Openings whose `position` is below `fraction` are held out: the choice depends on neither order nor path nor
+    process, nor on the other rows, save that each side gets the opening nearest to it where it had none. A fraction of
+    0 holds nothing out. Raises DataError where there is but one prompt, ValueError unless 0 <= fraction < 1.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction is {fraction}; expected 0 <= fraction < 1")
     if fraction == 0:
         return list(records), []
     openings = [opening(record) for record in records]
-    ordered = sorted(set(openings), key=lambda text: hashlib.sha256(f"{seed}\n{text}".encode()).digest())
-    if len(ordered) < 2:
-        raise DataError(f"{len(ordered)} different prompt in {len(records)} rows; holding some out needs at least two")
-    held = set(ordered[: min(max(1, round(fraction * len(ordered))), len(ordered) - 1)])
+    places = {text: position(text, seed) for text in openings}
+    if len(places) < 2:
+        raise DataError(f"{len(places)} different prompt in {len(records)} rows; holding some out needs at least two")
+    ordered = sorted(places, key=lambda text: (places[text], text))
+    below = sum(place < fraction for place in places.values())
+    held = set(ordered[: min(max(1, below), len(ordered) - 1)])
     train = [record for record, text in zip(records, openings, strict=True) if text not in held]
     return train, [record for record, text in zip(records, openings, strict=True) if text in held]
+
+
+def position(key: str, seed: int) -> float:
+    """Place a key in [0, 1), the same in every process and among any others."""
+    return (int.from_bytes(hashlib.sha256(f"{seed}\n{key}".encode()).digest()[:8]) >> 11) / 2**53
 
 
 def opening(record: Demonstration | Ranking | Prompt | Document) -> str:

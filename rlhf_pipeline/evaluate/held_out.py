@@ -16,6 +16,7 @@ from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.data.world.judge import judge_facts
 from rlhf_pipeline.evaluate.statistics import clustered_mean
 from rlhf_pipeline.evaluate.win_rate import outcomes
+from rlhf_pipeline.jobs import KEY_VERSION
 from rlhf_pipeline.records import Prompt, Ranking, completion_text
 from rlhf_pipeline.scoring import RewardModel
 
@@ -23,16 +24,17 @@ from rlhf_pipeline.scoring import RewardModel
 def held_out_accuracy(store: Store, run: str, checkpoint: Checkpoint, reward: RewardModel) -> dict[str, Any] | None:
     """Pair accuracy with interval over entities, and its ceiling, on the prompts the reward stage held out.
 
-    None where the run's simulated rankings are not those the reward model was trained on.
+    None where the run's simulated rankings are not those the reward model was trained on, or were split otherwise then.
     """
     rankings = store.run_dir(run, "feedback") / "rankings.jsonl"
     prompts = store.run_dir(run, "world") / "rank-prompts.jsonl"
     if not (rankings.is_file() and prompts.is_file() and store.has(checkpoint.parent)):
         return None
     manifest, rows = store.manifest(checkpoint.parent), read(str(rankings), Ranking)
-    if manifest.data.get("rankings") != rows.fingerprint:
+    inputs = manifest.extra["inputs"]
+    if manifest.data.get("rankings") != rows.fingerprint or inputs["version"] != KEY_VERSION:
         return None
-    fraction = manifest.extra["inputs"]["settings"]["eval_fraction"]
+    fraction = inputs["settings"]["eval_fraction"]
     _, held_out = by_prompt(rows.records, fraction, manifest.config["seed"])
     facts = {str(one.prompt): one.facts for one in read(str(prompts), Prompt).records}
     return _accuracy(held_out, facts, reward)

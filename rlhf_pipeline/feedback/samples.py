@@ -37,8 +37,16 @@ class Samples(Record):
 
     def ranked(self, ranks: list[int], labeler: str) -> Ranking:
         """These samples with the ranks that `labeler` gave them."""
-        about = {"labeler": labeler, "user": self.user, "source": self.model, "id": self.id}
-        return Ranking(self.prompt, list(self.completions), ranks, finished=self.finished, **about)
+        return Ranking(
+            self.prompt,
+            list(self.completions),
+            ranks,
+            finished=self.finished,
+            labeler=labeler,
+            user=self.user,
+            source=self.model,
+            id=self.id,
+        )
 
 
 def read_samples(path: Path) -> list[Samples]:

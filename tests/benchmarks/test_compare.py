@@ -44,12 +44,13 @@ def test_json_plot_table_and_a_line_a_run(tmp_path: Path, results: Path, capsys:
     assert set(found) == whole
     assert found["ratio"]["end_to_end_early"] == 3.0
     assert found["machine"]["cores"] >= 1
+    assert found["machine"]["matrix_gflops"]["float32"] > 0
     assert set(found["versions"]) == set(SECONDS)
-    assert [one["repeat"] for one in found["runs"]] == [0] * 10 + [1] * 10
+    assert [one["repeat"] for one in found["runs"]] == [0] * 11 + [1] * 11
     assert found["spread"]["end_to_end_full"]["samples"] == 4
     assert (results / "quick.png").read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
-    assert "  1/20  TRL as installed       full  64 x 64    30.0 s an update" in printed
+    assert "  1/22  TRL as installed       full  64 x 64    30.0 s an update" in printed
     assert any(line.split() == ["rollout_early", "3.00", "3.00", "3.00"] for line in printed.splitlines())
 
 
@@ -61,7 +62,7 @@ def test_every_second_repeat_goes_backwards() -> None:
 
 def test_no_repeat_is_begun_that_would_not_fit(tmp_path: Path, results: Path) -> None:
     run(tmp_path, minutes=0.0)
-    assert len(json.loads((results / "quick.json").read_text(encoding="utf-8"))["runs"]) == 10
+    assert len(json.loads((results / "quick.json").read_text(encoding="utf-8"))["runs"]) == 11
 
 
 def test_a_workload_travels_whole(tmp_path: Path) -> None:

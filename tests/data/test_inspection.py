@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.tiny import make_tokenizer
 
 from rlhf_pipeline.cli import main
 from rlhf_pipeline.data.command import COMMANDS
 from rlhf_pipeline.data.inspection import InspectSettings, guess_kind
+from tests.tiny import make_tokenizer
 
 DATA = Path(__file__).parents[2] / "data"
 

@@ -83,7 +83,7 @@ def test_bars_have_round_classes() -> None:
 
 
 def test_an_outlier_does_not_flatten_the_bars() -> None:
-    counts = {number: 20 for number in range(10)} | {1_000_000: 1}
+    counts = dict.fromkeys(range(10), 20) | {1_000_000: 1}
     assert bars(counts) == [*((str(number), 20) for number in range(10)), ("above 9", 1)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlhf_pipeline.data.splits import by_prompt, opening
+from rlhf_pipeline.data.splits import by_prompt, opening, position
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Demonstration, Document, Prompt
 
@@ -15,7 +15,7 @@ def test_a_prompt_is_on_one_side_only() -> None:
     train, held = by_prompt(RECORDS, 0.1, seed=0)
     prompts = [{record.prompt for record in part} for part in (train, held)]  # type: ignore[misc]
     assert not prompts[0] & prompts[1]
-    assert (len(prompts[1]), len(held), len(train)) == (5, 20, 180)
+    assert (len(prompts[1]), len(held), len(train)) == (3, 12, 188)
 
 
 def test_both_sides_keep_the_order() -> None:
@@ -30,9 +30,28 @@ def test_the_choice_depends_on_neither_order_nor_repetition() -> None:
     assert {opening(record) for record in held} == {opening(record) for record in again}
 
 
+def test_more_rows_move_none_of_the_old_ones() -> None:
+    few, more = [Prompt(f"{n}") for n in range(40)], [Prompt(f"{n}") for n in range(-300, 340)]
+    sides = [{record.prompt for record in part} for part in by_prompt(few, 0.2, seed=0)]
+    grown = [{record.prompt for record in part} for part in by_prompt(more, 0.2, seed=0)]
+    assert sides[0] < grown[0] and sides[1] < grown[1]
+
+
+def test_the_share_held_out_is_the_fraction_give_or_take() -> None:
+    """Three standard errors of a binomial: 3 * sqrt(.1 * .9 / 5000) = .013."""
+    _, held = by_prompt([Prompt(f"{n}") for n in range(5000)], 0.1, seed=0)
+    assert abs(len(held) / 5000 - 0.1) < 0.013
+
+
+def test_a_position_is_a_share_of_the_hash() -> None:
+    places = [position(str(n), seed=0) for n in range(200)]
+    assert all(0 <= place < 1 for place in places) and len(set(places)) == 200
+    assert position("1", seed=0) == pytest.approx(0x1E9987E9 / 2**32, abs=1e-9)
+
+
 def test_the_choice_is_the_same_in_every_process() -> None:
     _, held = by_prompt([Prompt(f"{n}") for n in range(10)], 0.3, seed=0)
-    assert [record.prompt for record in held] == ["1", "8", "9"]
+    assert [record.prompt for record in held] == ["1", "4", "6", "8", "9"]
 
 
 def test_another_seed_chooses_others() -> None:

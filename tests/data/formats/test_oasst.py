@@ -38,23 +38,23 @@ def records(kind: type[Record]) -> list[Record | str]:
 
 def test_every_human_answer_is_a_demonstration() -> None:
     assert [record for record in records(Demonstration) if isinstance(record, Record)] == [
-        Demonstration([ASK], "second", id="second"),
-        Demonstration(THREAD, "lone", id="lone"),
-        Demonstration([ASK], "first", id="first"),
-        Demonstration([ASK], "unranked", id="unranked"),
+        Demonstration([ASK], "second", id="second", conversation="t"),
+        Demonstration(THREAD, "lone", id="lone", conversation="t"),
+        Demonstration([ASK], "first", id="first", conversation="t"),
+        Demonstration([ASK], "unranked", id="unranked", conversation="t"),
     ]
 
 
 def test_ranked_human_siblings_are_a_ranking() -> None:
     assert [record for record in records(Ranking) if isinstance(record, Record)] == [
-        Ranking([ASK], ["second", "first"], [1, 0], id="ask")
+        Ranking([ASK], ["second", "first"], [1, 0], id="ask", conversation="t")
     ]
 
 
 def test_every_thread_that_waits_for_an_answer_is_a_prompt() -> None:
     assert [record for record in records(Prompt) if isinstance(record, Record)] == [
-        Prompt([ASK], id="ask"),
-        Prompt(THREAD, id="more"),
+        Prompt([ASK], id="ask", conversation="t"),
+        Prompt(THREAD, id="more", conversation="t"),
     ]
 
 

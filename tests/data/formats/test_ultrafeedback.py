@@ -20,7 +20,7 @@ def test_scores_become_ranks_and_ties() -> None:
     row = rated(2, 9.5, 2.0, 7)
     assert matches(row)
     texts = [f"answer {n}" for n in range(4)]
-    expected = Ranking("Do it.", texts, [2, 0, 2, 1], labeler="gpt-4", source="evol")
+    expected = Ranking("Do it.", texts, [2, 0, 2, 1], scores=[2.0, 9.5, 2.0, 7.0], labeler="gpt-4", source="evol")
     assert list(convert(row, Ranking, "f:1")) == [expected]
     assert list(convert(row, Prompt, "f:1")) == [Prompt("Do it.", source="evol")]
 

@@ -1,0 +1,21 @@
+"""`rlhf data split`: curation that divides rows and does nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rlhf_pipeline.data.curation.command import asked, run_and_report
+from rlhf_pipeline.data.curation.settings import SplitSettings, only_split
+from rlhf_pipeline.errors import ConfigError
+
+SUMMARY = "Divide rows by user, prompt or conversation into train.jsonl and eval.jsonl, which share nothing."
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command; return the exit status."""
+    settings = asked(argv, "split", SUMMARY, SplitSettings)
+    if settings is None:
+        return 0
+    if settings.split_by is None:
+        raise ConfigError("`split_by` is missing; type --split_by user, prompt or conversation")
+    return run_and_report(only_split(settings))
