@@ -50,7 +50,7 @@ class Record(ABC):
         if missing:
             has = ", ".join(f"`{_printable(name)}`" for name in row) or "no fields"
             raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}; {cls.needs}")
-        for name in ORIGIN:
+        for name in (*ORIGIN, "labeler"):
             if type(known.get(name)) is int:
                 known[name] = str(known[name])
         record = cls(**known)

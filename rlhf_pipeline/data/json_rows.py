@@ -20,7 +20,7 @@ BOM = b"\xef\xbb\xbf"
 _PIECE = 1 << 16
 _SPACE = re.compile(r"[ \t\r\n]*")
 _CUT_TOKEN = 16
-"""An error so close to the end of a piece may be one only because the piece ends: `-Infinity`, `\\ud83d\\ude00`."""
+"""What stands so close to the end of a piece may be other than it seems, as the piece ends: `4` of `4e5`, `-Infi`."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Text:
             except ValueError:
                 return self._without_huge_numbers()
             else:
-                if self.ended or end < len(self.text):
+                if self.ended or end < len(self.text) - (0 if isinstance(value, dict) else _CUT_TOKEN):
                     return self._taken(value, end)
             self._read(max(_PIECE, len(self.text) - self.at))
 

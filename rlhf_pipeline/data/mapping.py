@@ -103,6 +103,9 @@ class ColumnMap:
         """Write a row in this project's columns, those that `kind` has."""
         wanted = [name for name in self.fields if kind is not Prompt or name in ("prompt", "messages", *ORIGIN)]
         written = {name: _value(self.fields[name], row, where) for name in wanted}
+        silent = next((name for name in wanted if written[name] is None and name not in ORIGIN), None)
+        if silent is not None:
+            raise DataError(f"{where}: no column says anything for `{silent}`; the row has {_names(row)}")
         if self.chat and isinstance(written.get("prompt"), str):
             written["prompt"] = [{"role": "user", "content": written["prompt"]}]
         if kind is Ranking:
@@ -122,6 +125,10 @@ class ColumnMap:
             plain = [name.text for name in names] if isinstance(names, list) else []
             best = _best(written.pop("best"), plain, len(completions), where)
             written["ranks"] = [int(number != best) for number in range(len(completions))]
+
+
+def _names(row: Row) -> str:
+    return ", ".join(f"`{name}`" for name in row) or "nothing"
 
 
 def _parsed(value: Any, where: str, may_be_list: bool) -> Template | list[Template]:

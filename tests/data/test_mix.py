@@ -107,7 +107,7 @@ def test_a_split_and_a_format_are_passed_on(folder: Path) -> None:
     ("text", "words"),
     [
         ("data: many.jsonl\ncolums: {}\n", "mix.yaml:2: `colums` is not a setting; did you mean `columns`?"),
-        ("sources: [{data: a, wieght: 2}]", "mix.yaml:1: sources[0]: `wieght` is not a setting; did you mean `weight`?"),
+        ("sources: [{data: a, wieght: 2}]", "sources[0]: `wieght` is not a setting; did you mean `weight`?"),
         ("\nsources: [{data: a}, {data: b, weight: 0}]", "mix.yaml:2: sources[1]: `weight` must be a positive number"),
         ("sources: [{data: a, weight: .inf}]", "mix.yaml:1: sources[0]: `weight` must be a positive number, not inf"),
         ("sources: [{data: a, weight: yes}]", "mix.yaml:1: sources[0]: `weight` must be float, not True"),
@@ -136,7 +136,7 @@ def test_a_column_that_no_row_has(folder: Path) -> None:
     needed = mix(folder, "data: own.jsonl\ncolumns: {prompt: qq, completion: a}\n")
     with pytest.raises(DataError, match=r"own\.jsonl:1: no column `qq`; the row has `q`, `i`, `a`; fix the row or"):
         read(needed, Demonstration)
-    optional = mix(folder, 'data: own.jsonl\ncolumns: {prompt: "{q} {ii?}", completion: a}\n')
+    optional = mix(folder, 'data: own.jsonl\ncolumns: {prompt: "{q}\\n\\n{ii?}", completion: a}\n')
     with pytest.raises(ConfigError, match=r"own\.jsonl: no row has `ii\?`, of the columns in mix\.yaml:2; check"):
         read(optional, Demonstration)
 

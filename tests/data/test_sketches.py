@@ -62,18 +62,22 @@ def test_same() -> None:
     assert same.to_dict() == {"count": 6, "distinct": 3, "repeated": 3, "largest": 3}
 
 
-def test_a_sample_gives_every_item_the_same_chance_and_is_the_same_twice() -> None:
-    def kept(first: int) -> list[int]:
-        sample: Sample[int] = Sample(3, [])
-        for number in range(first, first + 300):
-            sample.add(number)
-        return sample.kept
+def kept(size: int, first: int, last: int) -> list[int]:
+    sample: Sample[int] = Sample(size, [])
+    for number in range(first, last):
+        sample.add(number)
+    return sample.kept
 
-    assert kept(0) == kept(0)
-    assert len(set(kept(0))) == 3
-    means = [sum(kept(first)) / 3 - first for first in (0, 1000)]
-    assert means[0] == means[1]
-    assert 30 < means[0] < 270
+
+def test_a_sample_is_the_same_twice_and_depends_on_nothing_but_places() -> None:
+    assert kept(3, 0, 300) == kept(3, 0, 300)
+    assert kept(3, 1000, 1300) == [number + 1000 for number in kept(3, 0, 300)]
+
+
+def test_a_sample_gives_every_item_the_same_chance() -> None:
+    chosen = kept(600, 0, 3000)
+    assert len(set(chosen)) == 600
+    assert all(150 < sum(number // 1000 == third for number in chosen) < 250 for third in range(3))
 
 
 def test_bars_have_round_classes() -> None:
