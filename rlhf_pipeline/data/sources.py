@@ -85,7 +85,7 @@ def read(
     `source`: a file (.jsonl .json .csv .parquet .txt, or with .gz), a folder of them or one that `datasets` saved, or a
     hub id `owner/name`, `owner/name:config`, `owner/name@revision`, or a YAML file of such. `split`, or `#test` after
     the source, picks one of a folder or hub id; without it, the only one or "train". `data_format`: a name of
-    `formats.FORMATS` or `formats.MAPPINGS`, or "auto" to recognise it by the first row.
+    `formats.FORMATS` or `formats.MAPPINGS`, or "auto" to recognise it by the first row that can be used.
     Raises DataError on a bad row (with "skip" it is kept in `Rows.bad` instead), on a source that is absent, or without
     a usable row; ConfigError on an unknown format or split, or a format without such records; StorageError on a file
     that cannot be opened.
@@ -160,12 +160,15 @@ def _records(part: Source, kind: type[R], streaming: bool) -> Iterator[Found[R] 
         unseen -= {column for column in unseen if column.is_in(raw.value or {})}
         try:
             value = _decoded(raw)
-            form = form or formats.recognise(value, raw.where)
-            records = list(form.records(value, kind, raw.where))
+            as_form = form or formats.recognise(value, raw.where)
+            records = list(as_form.records(value, kind, raw.where))
         except (DataError, RecursionError) as error:
             reason = str(error) if isinstance(error, DataError) else "nested too deeply"
             yield BadRow(raw.where, reason.removeprefix(f"{raw.where}: "), raw.raw or repr(raw.value))
             continue
+        form = as_form
+        if not records:
+            yield LeftOut(raw.where, f"holds no {kind.__name__.lower()}")
         for record in records:
             yield Found(raw.where, record) if isinstance(record, kind) else LeftOut(raw.where, str(record))
     if unseen and form and raw:

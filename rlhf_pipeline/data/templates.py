@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from rlhf_pipeline.errors import ConfigError, DataError
-from rlhf_pipeline.records import shown
+from rlhf_pipeline.records import is_finite, shown
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -46,11 +46,12 @@ class Column:
     def value(self, row: Mapping[str, Any], where: str) -> Any:
         """Give the value, or None where it says nothing and may. Raises DataError where it may not."""
         value = row[self.name] if self.name in row else _step(row, self.name.split("."))
-        if value is not None and value != "":
+        empty = isinstance(value, str) and not value.strip()
+        if value is not None and not empty:
             return value
         if self.optional:
             return None
-        if value == "":
+        if empty:
             raise DataError(f"{where}: column `{self.name}` is empty; where it may be, the mapping says `{self.name}?`")
         has = ", ".join(f"`{name}`" for name in row) or "nothing"
         raise DataError(f"{where}: no column `{self.name}`; the row has {has}")
@@ -125,6 +126,6 @@ def _text(column: Column, row: Mapping[str, Any], where: str) -> str | None:
     value = column.value(row, where)
     if value is None or isinstance(value, str):
         return value
-    if type(value) in (int, float):
+    if is_finite(value):
         return str(value)
-    raise DataError(f"{where}: column `{column.name}` is {shown(value)}; inside text only text and numbers can stand")
+    raise DataError(f"{where}: column `{column.name}` is {shown(value)}; inside text only text and finite numbers can stand")

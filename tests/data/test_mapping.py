@@ -159,6 +159,11 @@ def test_saferlhf_has_two_preferences() -> None:
     assert (better, safer) == ([[0, 1], [1, 0], [0, 1]], [[0, 1], [0, 1], [1, 0]])
 
 
+def test_a_field_that_no_column_fills_is_named() -> None:
+    with pytest.raises(DataError, match="f:1: no column says anything for `prompt`; the row has `a`, `i`"):
+        records({"prompt": "{i?}", "completion": "a"}, {"a": "A", "i": " "}, Demonstration)
+
+
 def test_every_ready_made_mapping_parses() -> None:
     assert {named(name).name for name in MAPPINGS} == set(MAPPINGS)  # type: ignore[union-attr]
     assert len(MAPPINGS) == 5

@@ -64,7 +64,7 @@ def test_an_optional_column_that_says_something_keeps_its_paragraph() -> None:
         ("info.absent", "f:1: no column `info.absent`"),
         ("n.x", "f:1: no column `n.x`"),
         ("answers.7.text", "f:1: no column `answers.7.text`"),
-        ("{info}", "f:1: column `info` is {'post': 'P', 'tags': ['x', 'y']}; inside text only text and numbers"),
+        ("{info}", "f:1: column `info` is {'post': 'P', 'tags': ['x', 'y']}; inside text only text and finite numbers"),
     ],
 )
 def test_rows_that_do_not_fit(text: str, words: str) -> None:
