@@ -128,4 +128,6 @@ def _text(column: Column, row: Mapping[str, Any], where: str) -> str | None:
         return value
     if is_finite(value):
         return str(value)
-    raise DataError(f"{where}: column `{column.name}` is {shown(value)}; inside text only text and finite numbers can stand")
+    raise DataError(
+        f"{where}: column `{column.name}` is {shown(value)}; inside text only text and finite numbers can stand"
+    )

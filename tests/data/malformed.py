@@ -19,6 +19,23 @@ WRONG_TEXT = (ABSENT, None, "", " \t\n", True, [], {}, [None], [5], {"a": "b"}, 
 NUMBERS = (5, -0.5, float("nan"), float("inf"))
 WRONG_LIST = (ABSENT, None, "", "text", 5, True, {}, [None], [[]], [5, 5], float("nan"), {"0": "a"})
 WRONG_NUMBER = (ABSENT, None, "", "best", True, [], [0], {}, float("nan"), float("-inf"), "NaN")
+STRANGE = (
+    b'"',
+    b"'",
+    b",",
+    b"\n",
+    b"\r",
+    b"\0",
+    b"\xff",
+    b"\xe2\x82",
+    b"\xef\xbb\xbf",
+    b"{",
+    b"]",
+    b"\\",
+    b"\n\n",
+    b"9" * 5000,
+)
+"""Bytes that mean something to a reader, or cannot be text."""
 ANYTHING = (*WRONG_TEXT, *NUMBERS, "text", 10**400, "x" * 100_000, {"role": "tool", "content": [{"type": "image"}]})
 
 
@@ -216,3 +233,18 @@ def _dumped(row: dict[str, Any]) -> bytes:
 
 def _said(path: str, value: object) -> str:
     return f"{path} absent" if value == ABSENT else f"{path} = {repr(value)[:30]}"
+
+
+def spoilt_files(whole: bytes, count: int = VARIANTS) -> Iterator[bytes]:
+    """Damage a file somewhere: cut it, take bytes out, put others in, say a part twice."""
+    rng = random.Random(len(whole))
+    for number in range(count):
+        start = rng.randrange(len(whole))
+        end = start + rng.choice((1, 2, 10, 100))
+        yield (
+            whole[:start],
+            whole[:start] + whole[end:],
+            whole[:start] + rng.choice(STRANGE) + whole[start:],
+            whole[:start] + rng.choice(STRANGE) + whole[start + 1 :],
+            whole[:end] + whole[start:],
+        )[number % 5]

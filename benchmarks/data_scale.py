@@ -1,4 +1,4 @@
-"""Time and memory of curation, split and audit on synthetic rows, and how both grow with their number.
+"""Time and memory of `rlhf data` inspect, curate, split and audit on synthetic rows, and how both grow with the rows.
 
 Each measurement is the command itself in a fresh process, so that the peak is its own. Rows are English-like prompts
 of about 30 words with a Zipf-like vocabulary; 5 % repeat another, 5 % change a word of another, 2 % hold an e-mail
@@ -26,6 +26,7 @@ RESULTS = Path("benchmarks/results")
 SIZES = (100_000, 1_000_000)
 EVERYTHING = ("--near_duplicates", "0.8", "--drop_truncated", "--split_by", "user", "--eval_fraction", "0.05")
 COMMANDS = {
+    "inspect": ("inspect", "{rows}", "--kind", "demonstrations"),
     "curate": (
         "curate",
         "{rows}",
@@ -43,23 +44,24 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print a table and write `curation_scale.json`."""
+    """Measure, print a table and write `data_scale.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    sizes = parser.parse_args(argv).sizes
+    parser.add_argument("--commands", choices=COMMANDS, nargs="+", default=list(COMMANDS), help="audit needs split")
+    chosen = parser.parse_args(argv)
     found: list[dict[str, Any]] = []
-    for size in sizes:
+    for size in chosen.sizes:
         with TemporaryDirectory() as folder:
             write_rows(Path(folder) / "rows.jsonl", size)
             write_rows(Path(folder) / "exam.jsonl", 2000, seed=1)
-            for name in COMMANDS:
+            for name in chosen.commands:
                 found.append({"rows": size, "command": name, **measured(name, Path(folder))})
                 print(line(found[-1]), flush=True)
-    growth = {name: grown([one for one in found if one["command"] == name]) for name in COMMANDS}
+    growth = {name: grown([one for one in found if one["command"] == name]) for name in chosen.commands}
     print(json.dumps(growth, indent=1))
     whole = {"machine": describe_machine(), **describe_moment(), "measured": found, "exponents": growth}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "curation_scale.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "data_scale.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
