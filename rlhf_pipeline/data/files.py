@@ -152,7 +152,9 @@ def _parquet(path: Path) -> Iterator[RawRow]:
                     number += 1
                     where = f"{path}:row {number}"
                     yield RawRow(where, "", value) if isinstance(value, dict) else RawRow(where, "", problem=value)
-    except pyarrow.ArrowException as error:
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DataError(f"{path}: damaged Parquet file ({first_line(error)}); write it again") from None
 
 

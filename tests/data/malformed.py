@@ -7,6 +7,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ STRANGE = (
 ANYTHING = (*WRONG_TEXT, *NUMBERS, "text", 10**400, "x" * 100_000, {"role": "tool", "content": [{"type": "image"}]})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """A format: a row of it, read as `kind`; where `texts`, `lists` and `numbers` are spoilt it cannot be used.
 
@@ -128,6 +129,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@cache
 def variants(of: Case) -> list[Variant]:
     """Give `VARIANTS` different ones: lines that are no row, required values spoilt, any value, then two at once."""
     chosen = list({variant.line: variant for variant in (*_lines(of.row), *_required(of))}.values())

@@ -106,7 +106,7 @@ def test_an_array_holds_the_same_rows_as_lines(of: Case, tmp_path: Path) -> None
 
 def is_json(line: bytes) -> bool:
     try:
-        json.loads(line)
+        json.loads(line.decode())
     except (ValueError, RecursionError):
         return False
     return b"\n" not in line and not line.startswith(b"\xef\xbb\xbf")
