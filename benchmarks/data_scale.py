@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -25,6 +24,14 @@ from benchmarks.scaling import exponent
 RESULTS = Path("benchmarks/results")
 SIZES = (100_000, 1_000_000)
 EVERYTHING = ("--near_duplicates", "0.8", "--drop_truncated", "--split_by", "user", "--eval_fraction", "0.05")
+MEASURED = """
+import sys
+from rlhf_pipeline.cli import main
+status = main(sys.argv[1:])
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+sys.exit(status)
+"""
+"""The command, which then tells its peak in KiB (Linux): what `wait4` gives is never below the peak of the parent."""
 COMMANDS = {
     "inspect": ("inspect", "{rows}", "--kind", "demonstrations"),
     "curate": (
@@ -69,13 +76,11 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     places = {"rows": folder / "rows.jsonl", "exam": folder / "exam.jsonl", "out": folder / "out"}
     words = [word.format(**places) for word in COMMANDS[name]]
     began = time.monotonic()
-    command = [sys.executable, "-m", "rlhf_pipeline", "data", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        output = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, 1):
-        raise RuntimeError(f"rlhf data {' '.join(words)} failed:\n{output}")
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": usage.ru_maxrss // 1024, "output": output}
+    done = subprocess.run([sys.executable, "-c", MEASURED, "data", *words], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"rlhf data {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+    peak = int(done.stderr.split()[-1]) // 1024
+    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": peak, "output": done.stdout}
 
 
 def line(one: dict[str, Any]) -> str:
