@@ -30,6 +30,7 @@ help:
 	@echo "make eval                 judge the models of a run"
 	@echo "make install | make test | make test-trl | make check | make clean"
 	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
+	@echo "make bench-rankings       reward models from ranked groups against pairs"
 	@echo "make bench-learning STORIES=<folder of a model of stories>    what PPO learns, against TRL 1.12's, at equal KL"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
@@ -147,7 +148,7 @@ test: install-dev
 # 1.14 asks for requests without saying so; 1.15 needs Triton, which no CPU build of torch brings.
 TRL_OLDEST = .venv-trl-oldest
 TRL_VENV ?= .venv-trl112
-ON_TRL = tests/ppo tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
+ON_TRL = tests/ppo tests/ranking tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
 
 $(TRL_OLDEST)/.installed: pyproject.toml constraints.txt | $(VENV)/.installed
 	@echo "installing the oldest TRL of our range into $(TRL_OLDEST); a minute or two, once"
@@ -170,7 +171,7 @@ check: install-dev
 
 # --- benchmarks: a second environment holds the last TRL that had a PPO trainer ----------------------------------------
 
-.PHONY: bench bench-quick bench-learning
+.PHONY: bench bench-quick bench-learning bench-rankings
 
 COMPARE = $(BIN)/python -m benchmarks.compare --trl-python $(TRL_VENV)/bin/python
 
@@ -189,6 +190,11 @@ bench: install $(TRL_VENV)/.installed
 	$(COMPARE) bench-64 --repeats 3
 	$(COMPARE) bench-256 --prompts 256 --repeats 1
 	$(BIN)/python -m benchmarks.scaling
+
+bench-rankings: demo
+	$(BIN)/python -m benchmarks.rankings
+	$(BIN)/python -m benchmarks.overfitting --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
+	$(BIN)/python -m benchmarks.noisy_labellers --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
 
 bench-learning: install $(TRL_VENV)/.installed
 	$(BIN)/python -m benchmarks.learning --trl-python $(TRL_VENV)/bin/python \

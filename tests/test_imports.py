@@ -17,7 +17,7 @@ LAYERS = (
     ("records", "config", "artifacts"),
     ("data", "launch", "ppo", "decoding", "machine"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
-    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer"),
+    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
     ("stages", "evaluate", "feedback", "data.command", "data.inspection"),
     ("cli", "__main__"),
 )
@@ -25,7 +25,7 @@ LAYER = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in pr
 
 WITHOUT_TORCH = ("errors", "records", "config", "artifacts", "data", "launch", "jobs", "cli", "__main__", "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "vllm"}
-TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments")
+TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments", "ranking.trainer")
 ONE_HOME = {"matplotlib": ("evaluate", "artifacts"), "vllm": ("generation",), "yaml": ("config",)}
 VAGUE = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
 
@@ -113,8 +113,8 @@ def test_light_modules_import_nothing_heavy_when_loaded(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_ppo_maths_needs_torch_alone(file: Path) -> None:
-    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses"}:
+def test_maths_needs_torch_alone(file: Path) -> None:
+    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses", "ranking.losses"}:
         assert {module.split(".")[0] for module, _ in imports(file)} & HEAVY <= {"torch"}
 
 

@@ -1,9 +1,9 @@
 """Train a reward model, one scalar per completion, from rankings.
 
 In: rankings (pairs are K = 2) and a checkpoint to start from, this run's `sft` unless `model` names another. Out: an
-artifact `reward`. Rankings are split by prompt first and expanded to pairs then, so no prompt is on both sides. With
-`normalize_on`, demonstrations score 0 on average. Left out: all pairs of a group in one batch element, margins,
-ensembles.
+artifact `reward`. Rankings are split by prompt, so no prompt is on both sides. A ranking of K completions is one
+element of a batch, with all its pairs (Ouyang et al. 2022, section 3.5). With `normalize_on`, demonstrations score 0 on
+average. Left out: ensembles.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any, cast
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
-from rlhf_pipeline.data.pairs import dropped
+from rlhf_pipeline.data.pairs import Ties, dropped
 from rlhf_pipeline.data.sources import Rows, read
+from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, need_data
 from rlhf_pipeline.records import Demonstration, Ranking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl import RewardTrainer
 
+    from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.scoring import RewardModel
 
 LORA_TASK = {"lora_task_type": Setting("lora_task_type", "SEQ_CLS", "default")}
@@ -41,6 +42,21 @@ class RewardSettings(StageSettings):
     data_format: str = field(default="auto", metadata={"help": "format of the data; auto finds out"})
     normalize_on: str = field(default="", metadata={"help": "demonstrations that shall score 0 on average"})
     eval_fraction: float = field(default=0.1, metadata={"help": "share of the prompts held out to evaluate on"})
+    ties: Ties = field(
+        default="skip", metadata={"help": "completions of equal rank: not compared, or a tie is half a win each way"}
+    )
+    use_margins: bool = field(
+        default=False, metadata={"help": "ask a better completion to lead by the difference of the ranking's scores"}
+    )
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "probability that a pair was ranked the wrong way round"}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a probability that is none, or that makes labels say nothing."""
+        super().__post_init__()
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"`label_smoothing` must be at least 0 and below 0.5, not {self.label_smoothing}")
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +64,7 @@ def main(argv: list[str]) -> int:
     if asks_for_help(argv, "reward", __doc__, "trl.RewardConfig", RewardSettings):
         return 0
     asked = read_settings(argv)
+    refuse_factor(asked)
     settings = take(RewardSettings, asked)
     need_data(settings.data, "reward", "rankings")
     store = Store(settings.artifacts)
@@ -63,6 +80,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
+def refuse_factor(asked: Mapping[str, Setting]) -> None:
+    """Raise `ConfigError` for transformers' smoothing, which is one of classes: no reward trainer reads it."""
+    if "label_smoothing_factor" in asked:
+        raise ConfigError(
+            f"{asked['label_smoothing_factor'].where}: `label_smoothing_factor` cannot be set: it has no effect on "
+            "rankings; use `label_smoothing`, the probability of a wrong label"
+        )
+
+
 def run(
     job: Job,
     settings: RewardSettings,
@@ -71,14 +97,15 @@ def run(
     demonstrations: Rows[Demonstration] | None,
     start: Checkpoint,
 ) -> None:
-    """Train on the pairs of `rows` from `start`, and publish; nothing is written before every input is checked."""
+    """Train on `rows` from `start`, and publish; nothing is written before every input is checked."""
     from datasets import Dataset
     from transformers import set_seed
-    from trl import RewardConfig, RewardTrainer, get_peft_config
+    from trl import RewardConfig, get_peft_config
 
     from rlhf_pipeline.arguments import trainer_arguments
     from rlhf_pipeline.models import adapter_base, check_classifier, load_config
     from rlhf_pipeline.prepared import prepare, ranking_encoder, report, room
+    from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(
@@ -90,7 +117,9 @@ def run(
     check_classifier(config, start.location)
     tokenizer = stage_tokenizer(start, arguments, may_grow=not (model_config.use_peft or base))
     arguments.max_length = room(config, arguments.max_length)
-    encode = ranking_encoder(tokenizer, arguments.max_length, settings.on_long_row)
+    encode = ranking_encoder(
+        tokenizer, arguments.max_length, settings.on_long_row, ties=settings.ties, use_margins=settings.use_margins
+    )
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
     zero = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
 
@@ -99,7 +128,8 @@ def run(
 
     with job.working():
         start = start.kept_in(job.store)
-        trainer = RewardTrainer(
+        trainer = RankingTrainer(
+            label_smoothing=settings.label_smoothing,
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(prepared.train),
@@ -107,7 +137,8 @@ def run(
             processing_class=tokenizer,
             peft_config=get_peft_config(model_config),
         )
-        counts = report(job, rows, prepared, dropped(rows.records))
+        pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
+        counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties))
         train_and_publish(
             trainer,
             job,
@@ -115,7 +146,7 @@ def run(
             start,
             shown=SHOWN,
             counts=counts,
-            measure=lambda: {**pair_accuracy(trainer, prepared.held_out), **normalize(trainer, zero)},
+            measure=lambda: {**accuracy_interval(trainer), **normalize(trainer, zero)},
             also_save=model.config.save_pretrained,
         )
 
@@ -147,7 +178,7 @@ def demonstration_rows(
     return [row["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows]
 
 
-def normalize(trainer: RewardTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
+def normalize(trainer: RankingTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
     """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5)."""
     if not demonstrations:
         return {}
@@ -156,27 +187,23 @@ def normalize(trainer: RewardTrainer, demonstrations: Sequence[list[int]]) -> di
     return {"reward_offset": offset}
 
 
-def pair_accuracy(trainer: RewardTrainer, held_out: Sequence[Mapping[str, list[int]]]) -> dict[str, float]:
-    """Count the held-out pairs ordered as ranked: accuracy and its 95 % Wilson interval.
+def count_pairs(groups: Sequence[Mapping[str, Sequence[int]]]) -> int:
+    """Count the comparisons of encoded groups."""
+    return sum(len(group["better"]) for group in groups)
 
-    The trainer's own accuracy is a mean over batches, in which a short last batch weighs as much as a full one.
-    Left out under DeepSpeed, where no process holds all weights.
-    """
-    from rlhf_pipeline.evaluate.statistics import wilson
 
-    if trainer.is_deepspeed_enabled:
+def accuracy_interval(trainer: RankingTrainer) -> dict[str, float]:
+    """Give the 95 % interval of the last evaluation's accuracy, over groups: pairs of one prompt go together."""
+    from rlhf_pipeline.evaluate.statistics import clustered_mean
+    from rlhf_pipeline.ranking.figures import outcomes
+
+    if trainer.evaluated is None:
         return {}
-    reward = as_reward_model(trainer)
-    chosen, rejected = (reward.score_ids([pair[side] for pair in held_out]) for side in ("chosen_ids", "rejected_ids"))
-    found = wilson(float((chosen > rejected).sum()), len(held_out))
-    return (
-        {}
-        if found is None
-        else {"eval_accuracy": found.mean, "eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
-    )
+    found = clustered_mean(*outcomes(trainer.evaluated))
+    return {} if found is None else {"eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
 
 
-def as_reward_model(trainer: RewardTrainer) -> RewardModel:
+def as_reward_model(trainer: RankingTrainer) -> RewardModel:
     """Give the model in training as what scores."""
     from rlhf_pipeline.scoring import RewardModel
 
