@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "world": Command("rlhf_pipeline.data.world.command", "generate the miniature world: texts, tokenizer, prompts"),
-    "data": Command("rlhf_pipeline.data.command", "curate, split and audit data sets"),
+    "data": Command("rlhf_pipeline.data.command", "inspect, curate, split and audit data sets"),
     "pretrain": Command("rlhf_pipeline.stages.pretrain", "train a causal language model on raw text"),
     "sft": Command("rlhf_pipeline.stages.sft", "fine-tune a base checkpoint on demonstrations"),
     "sample": Command("rlhf_pipeline.feedback.sample", "write K completions of a model for every prompt"),
