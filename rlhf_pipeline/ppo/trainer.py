@@ -263,7 +263,7 @@ class PPOTrainer(ActorCriticTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Sample, score and measure the held-out prompts; adds half widths of 95 % intervals as `..._ci95`.
 
         Every evaluation draws the same random numbers, and training's go on as if there had been none.
@@ -271,8 +271,9 @@ class PPOTrainer(ActorCriticTrainer):
         self.figures.held_out.clear()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed + self.accelerator.process_index)
-            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
-        return {**metrics, **self.figures.over_completions(len(cast(Dataset, self.eval_dataset)))}
+            metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **kwargs)
+        held_out = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
+        return {**metrics, **self.figures.over_completions(len(held_out))}
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")

@@ -64,10 +64,10 @@ def test_a_critic_from_heads_values_what_they_score_on_average(tmp_path: Path) -
     reward = make_classifier(tmp_path / "heads", num_labels=3, reward_heads=3, reward_offset=[1.0, 2.0, 3.0])
     critic = Critic.from_reward(tmp_path / "heads")
     expected = [reward(input_ids=IDS[:, :n], attention_mask=MASK[:, :n]).logits.mean().item() for n in (3, 4, 5)]
-    torch.testing.assert_close(critic(last(3)), torch.tensor(expected))
+    torch.testing.assert_close(critic(last(3)), torch.tensor(expected) - 2.0)
     critic.save(tmp_path / "critic")
     saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "critic")
-    assert (saved.config.num_labels, saved.config.reward_heads, saved.config.reward_offset) == (1, 1, 0.0)
+    assert (saved.config.num_labels, saved.config.reward_heads, saved.config.reward_offset) == (1, 1, 2.0)
     torch.testing.assert_close(Critic.load(tmp_path / "critic")(last(3)), critic(last(3)))
 
 
