@@ -17,6 +17,7 @@ LAYERS = (
     ("records", "config", "artifacts"),
     ("data", "launch", "ppo", "decoding", "machine"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
+    ("launch.plan",),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer"),
     ("stages", "evaluate", "feedback"),
     ("cli", "__main__"),

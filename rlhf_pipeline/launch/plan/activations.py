@@ -8,7 +8,6 @@ mixtures of experts (their dense width is counted), the square of the length tha
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from rlhf_pipeline.launch.plan.networks import Network
@@ -75,8 +74,3 @@ def forward_flops(network: Network, tokens: int, length: int) -> float:
     Chowdhery et al. 2022 (PaLM), appendix B: 2 N + 4 L (heads x width) T a token, a third of forward and backward.
     """
     return float(tokens) * (2 * network.count + 4 * network.layers * network.attention * length)
-
-
-def blocks(rows: int, at_once: int) -> int:
-    """How often `rows` are gone through, `at_once` at a time."""
-    return math.ceil(rows / max(at_once, 1))

@@ -68,32 +68,30 @@ def adapter(network: Network, rank: int, targets: Collection[str] = ()) -> tuple
     return tuple(size for p in adapted for size in (rank * p.inputs, p.outputs * rank))
 
 
-def read_network(model: str, *, scalar: bool = False) -> Network:
-    """Build the network of `model`, a hub id, a folder or a config.json, without weights.
+def read_network(model: str, *, scalar: bool = False, revision: str | None = None) -> Network:
+    """Build the network of `model`, a folder, a config.json or a hub id at `revision`, without weights.
 
     A causal language model; `scalar`: its backbone with one output, as reward models and critics are. Raises
     ModelError where the config cannot be read or names an architecture that transformers does not know.
     """
     import torch
 
-    config = _read_config(model)
+    config = _read_config(model, revision)
     with torch.device("meta"):
         return describe(_build(config, model, scalar), Path(model).stem if Path(model).is_file() else Path(model).name)
 
 
-def _read_config(model: str) -> PretrainedConfig:
+def _read_config(model: str, revision: str | None) -> PretrainedConfig:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
-    if model.endswith(".json") and not Path(model).is_file():
-        raise ModelError(f"model: no file {model}; name a folder with a config.json, the file itself, or a hub id")
     try:
-        config: PretrainedConfig = AutoConfig.from_pretrained(model)
+        config: PretrainedConfig = AutoConfig.from_pretrained(model, revision=revision)
         return config
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise ModelError(
-            f"model: {model}: no usable config.json ({first_line(error)}); name a folder with one, or the file itself, "
-            "where the hub cannot be reached"
+            f"{model}: no usable config.json ({first_line(error)}); name a model of an architecture that the installed "
+            "transformers knows, of an adapter its base"
         ) from error
 
 
@@ -109,7 +107,7 @@ def _build(config: PretrainedConfig, model: str, scalar: bool) -> Any:
     try:
         return kind.from_config(config)
     except (ValueError, ImportError) as error:
-        raise ModelError(f"model: {model}: cannot be built: {first_line(error)}") from error
+        raise ModelError(f"{model}: cannot be built: {first_line(error)}; name a causal language model") from error
 
 
 def describe(model: Any, name: str) -> Network:

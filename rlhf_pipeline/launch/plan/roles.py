@@ -7,7 +7,12 @@ reward models, and a policy that starts from an adapter (its reference is one mo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.store import MAKES
+from rlhf_pipeline.bases import find_checkpoint
+from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.launch.plan.networks import Network, adapter, read_network
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 
@@ -37,10 +42,24 @@ class Shapes:
 
 
 def read_shapes(settings: PlanSettings) -> Shapes:
-    """Read every config that the plan needs, once."""
-    scalar = read_network(settings.model, scalar=True)
-    reward = read_network(settings.reward, scalar=True) if settings.reward else scalar
-    return Shapes(read_network(settings.model), scalar, reward)
+    """Read every config that the plan needs; raises ModelError or ArtifactError where a model is not to be found."""
+    location, revision = _locate(settings, settings.model)
+    policy = read_network(location, revision=revision)
+    scalar = read_network(location, scalar=True, revision=revision)
+    if not settings.reward:
+        return Shapes(policy, scalar, scalar)
+    location, revision = _locate(settings, settings.reward)
+    return Shapes(policy, scalar, read_network(location, scalar=True, revision=revision))
+
+
+def _locate(settings: PlanSettings, model: str) -> tuple[str, str | None]:
+    """Find a config.json or a folder as it is, without hashing it; all else as the stages find it."""
+    if model not in MAKES and Path(model).exists():
+        return model, None
+    if model.endswith(".json"):
+        raise ModelError(f"model: no file {model}; name a folder with a config.json, the file itself, or a hub id")
+    found = find_checkpoint(Store(settings.artifacts), model, settings.run)
+    return found.location, found.revision
 
 
 def stage_roles(settings: PlanSettings, shapes: Shapes) -> list[Role]:

@@ -7,10 +7,11 @@ another is far slower on small models. Left out: loading data, checkpoints, eval
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from rlhf_pipeline.launch.plan.activations import blocks, cache_bytes, forward_flops
+from rlhf_pipeline.launch.plan.activations import cache_bytes, forward_flops
 from rlhf_pipeline.launch.plan.gpus import HOST_BANDWIDTH
 from rlhf_pipeline.launch.plan.roles import Role
 from rlhf_pipeline.launch.plan.settings import PlanSettings
@@ -67,7 +68,7 @@ def _sampling(settings: PlanSettings, policy: Role, rows: int, at_once: int) -> 
     reading = (2 * network.count / share + cached) / (settings.bandwidth_share * settings.card.memory_bandwidth)
     computing = forward_flops(network, together, settings.row_tokens) / (settings.mfu * settings.card.flops)
     prompts = forward_flops(network, rows * settings.prompt_tokens, settings.prompt_tokens)
-    times = blocks(rows, together)
+    times = math.ceil(rows / together)
     seconds = times * settings.max_completion_length * max(reading, computing)
     return Time(
         "generate",

@@ -15,7 +15,9 @@ LARGEST = 2**20
 class PlanSettings:
     """What is to be planned. Raises ConfigError for a number that cannot be."""
 
-    model: str = field(default="", metadata={"help": "hub id, folder or config.json of the policy (sft: of the base)"})
+    model: str = field(default="", metadata={"help": "hub id, folder, config.json or artifact (sft: the base)"})
+    run: str = field(default="default", metadata={"help": "run whose artifacts are meant"})
+    artifacts: str = field(default="artifacts", metadata={"help": "folder of the artifact store"})
     stage: Literal["sft", "reward", "ppo"] = field(default="ppo", metadata={"help": "the stage to plan"})
     reward: str = field(
         default="",

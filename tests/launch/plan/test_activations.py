@@ -15,7 +15,6 @@ from rlhf_pipeline.launch.plan.activations import (
     Widths,
     activation_bytes,
     block_bytes,
-    blocks,
     cache_bytes,
     forward_flops,
     logit_bytes,
@@ -137,7 +136,3 @@ def test_logits_are_bounded() -> None:
 def test_flops_by_hand() -> None:
     network = small_network()
     assert forward_flops(network, 3, 5) == 3 * (2 * network.count + 4 * 2 * 8 * 5)
-
-
-def test_rows_in_turns() -> None:
-    assert [blocks(10, n) for n in (1, 4, 10, 99)] == [10, 3, 1, 1]

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub.constants
 import pytest
 
 from rlhf_pipeline import cli
+from rlhf_pipeline.artifacts import Store, import_folder
 from rlhf_pipeline.launch.launch_files import check_launch_file
 from rlhf_pipeline.launch.plan.command import main
 from tests.launch.plan.shapes import LLAMA_2_7B
@@ -90,6 +92,14 @@ def test_a_recipe_is_read_and_the_rest_of_it_named(capsys: pytest.CaptureFixture
     assert "kl_coef" in aside and "lora_r" not in aside
 
 
+def test_an_artifact_is_found_as_the_stages_find_it(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    make_llama(tmp_path / "model")
+    store = Store(tmp_path / "artifacts")
+    store.set_refs("mine", {"sft": import_folder(store, tmp_path / "model")})
+    assert main(["--model", "sft", "--run", "mine", "--artifacts", str(store.root), "--gpus", "1"]) == 0
+    assert "fits" in capsys.readouterr().out
+
+
 def test_written_files_pass_the_check(llama: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "new" / "eight.yaml"
     assert main(["--model", llama, "--zero", "3", "--write", str(file)]) == 0
@@ -103,12 +113,25 @@ def test_written_files_pass_the_check(llama: str, tmp_path: Path, capsys: pytest
     [
         (["--model", "absent/config.json"], "error: model: no file absent/config.json; name a folder"),
         ([], "error: model: none named"),
+        (
+            ["--model", "nobody/nothing"],
+            "error: nobody/nothing: neither a folder nor an artifact, and the hub",
+        ),
+        (["--model", "sft", "--run", "nowhere"], "error: run `nowhere` of artifacts has no `sft`"),
         (["--model", "x", "--gpu", "h10"], "error: --gpu: `gpu` must be one of"),
         (["--model", "x", "--gpus", "0"], "error: --gpus: `gpus` is 0"),
         (["--model", "x", "--zer", "3"], "error: --zer: `zer` is not a setting; did you mean `zero`?"),
     ],
 )
-def test_errors_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line(
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     assert cli.main(["plan", *words]) == 2
     said = capsys.readouterr().err
     assert said.startswith(message) and said.count("\n") == 1

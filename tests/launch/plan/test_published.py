@@ -11,17 +11,20 @@ actor's weights over 2 or 8 GPUs while it generates, as sleeping vLLM does. For 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_pipeline.launch.plan.choices import Choice, choose
+from rlhf_pipeline.launch.plan.gpus import GIB
 from rlhf_pipeline.launch.plan.networks import Network, adapter, read_network
 from rlhf_pipeline.launch.plan.roles import Role
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 from rlhf_pipeline.launch.plan.states import Offload
 from tests.launch.plan.shapes import OPT, opt_config
 
+DOCUMENT = Path(__file__).parents[3] / "docs" / "plan.md"
 QUERIES = 131_900
 """Of one run (the blog's first footnote)."""
 
@@ -118,10 +121,34 @@ def test_66b_does_not_fit_where_the_table_says_na(
     assert not plan(networks, "opt-66b").fits
 
 
+PLANNED_HOURS = {"opt-13b": 4.3, "opt-66b": 22, "opt-175b": 19.4}
+"""What docs/plan.md says."""
+NAMES = {"opt-13b": "13B on 8 A100-40G", "opt-66b": "66B on 8 A100-80G", "opt-175b": "175B on 64 A100-80G"}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_document_says_these_numbers(name: str, networks: dict[str, tuple[Network, Network]]) -> None:
+    whole, large = {"lora": False}, {"critic": name}
+    ways: list[dict[str, Any]] = [
+        {},
+        whole,
+        {**whole, "offload": "optimizer"},
+        large,
+        {**large, "offload": "optimizer"},
+    ]
+    plans = [plan(networks, name, **way) for way in ways]
+    cells = [("" if way.fits else "no, ") + f"{way.bytes / GIB:.1f}" for way in plans]
+    assert f"| {NAMES[name]} | {plans[0].usable / GIB:.1f} | {' | '.join(cells)} |" in DOCUMENT.read_text(
+        encoding="utf-8"
+    )
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_the_estimate_is_shorter_than_the_published_time_and_of_its_size(
     name: str, networks: dict[str, tuple[Network, Network]]
 ) -> None:
     run = RUNS[name]
     rollouts = QUERIES / (run.rows * run.gpus)
-    assert 1 / 4 < rollouts * plan(networks, name).seconds / 3600 / run.hours < 1
+    hours = rollouts * plan(networks, name).seconds / 3600
+    assert 1 / 4 < hours / run.hours < 1
+    assert hours == pytest.approx(PLANNED_HOURS[name], rel=0.02)
