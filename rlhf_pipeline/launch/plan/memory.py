@@ -24,7 +24,6 @@ from rlhf_pipeline.launch.plan.settings import PlanSettings
 from rlhf_pipeline.launch.plan.states import (
     MAX_LIVE,
     SUB_GROUP,
-    ModelStates,
     Precision,
     Sharding,
     model_states,
@@ -72,7 +71,7 @@ class Ledger:
         self.settings, self.roles, self.sharding = settings, roles, sharding
         self.checkpointing = checkpointing
         self.deepspeed = sharding.zero > 0
-        self.states = {role.name: self._states(role) for role in roles}
+        self.states = {r.name: model_states(r.trained, r.frozen, sharding, self.precision(r)) for r in roles}
         self.trained = [role for role in roles if role.trained]
 
     def precision(self, role: Role) -> Precision:
@@ -87,13 +86,6 @@ class Ledger:
         linear = 2 if self.settings.bf16 or self.settings.dtype == "bfloat16" else 4
         precision = self.precision(role)
         return Widths(linear, precision.frozen if role.rank else precision.trained)
-
-    def _states(self, role: Role) -> ModelStates:
-        """Frozen networks are engines of their own, which share nothing out below stage 3."""
-        sharding = self.sharding
-        if not role.trained and sharding.zero < 3:
-            sharding = Sharding(0, 1, sharding.hidden)
-        return model_states(role.trained, role.frozen, sharding, self.precision(role))
 
     def memory(self) -> Memory:
         """Write all phases down."""
