@@ -14,8 +14,8 @@ from rlhf_pipeline.launch.plan.networks import Network
 
 PPO_LOGITS = 2**25
 """Logits that PPO makes at a time (`ppo/logprobs.py`)."""
-SFT_LOGITS = 4096 * 32768
-"""Logits that TRL's fused language head makes at a time: positions by tokens of the vocabulary."""
+SFT_TILE = (4096, 32768)
+"""Positions and tokens of the vocabulary whose logits TRL's fused language head makes at a time."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from rlhf_pipeline.launch.plan.activations import (
     PPO_LOGITS,
-    SFT_LOGITS,
+    SFT_TILE,
     Widths,
     activation_bytes,
     block_bytes,
@@ -204,8 +204,8 @@ class Ledger:
         if settings.stage == "reward":
             return []
         if settings.stage == "sft":
-            size = logit_bytes(min(vocabulary, 32768), settings.rows * settings.max_length, SFT_LOGITS, linear)
-            return [Part("logits", size, f"tiles of 4,096 positions x 32,768 tokens x {linear} B")]
+            high, wide = min(settings.rows * settings.max_length, SFT_TILE[0]), min(vocabulary, SFT_TILE[1])
+            return [Part("logits", high * wide * linear, f"a tile of {high:,} positions x {wide:,} x {linear} B")]
         copies = linear + 16  # as the head gives them; in float32, scaled, centred, and exponentials or gradients
         positions = settings.rows * settings.max_completion_length
         size = logit_bytes(vocabulary, positions, PPO_LOGITS, copies)

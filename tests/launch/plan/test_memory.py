@@ -114,6 +114,13 @@ def test_checkpointing_never_takes_more(stage: str, zero: int) -> None:
     assert on.held == off.held
 
 
+def test_logits_are_those_of_completions_and_a_reward_model_has_none() -> None:
+    """Each as the head gives it (2 bytes), and four times in float32."""
+    assert lines(memory(), "train")["logits"] == 8 * 256 * 100 * (2 + 4 * 4)
+    assert lines(memory(stage="sft"), "train")["logits"] == 4096 * 100 * 2  # a tile of TRL's head
+    assert "logits" not in lines(memory(stage="reward"), "train")
+
+
 def test_a_pair_is_two_rows() -> None:
     one, two = (lines(memory(stage=stage), "train") for stage in ("sft", "reward"))
     assert two["activations of reward"] == 2 * one["activations of policy"]
