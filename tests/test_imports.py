@@ -17,6 +17,7 @@ LAYERS = (
     ("records", "config", "artifacts"),
     ("data", "launch", "ppo", "decoding", "machine", "ensembles"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
+    ("launch.plan",),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
     ("stages", "evaluate", "feedback", "data.command", "data.inspection"),
     ("cli", "__main__"),
