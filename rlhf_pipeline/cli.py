@@ -37,6 +37,7 @@ COMMANDS = {
     "reward": Command("rlhf_pipeline.stages.reward", "train a reward model on rankings (alias: rm)"),
     "ppo": Command("rlhf_pipeline.stages.ppo", "optimise the policy against a reward with PPO"),
     "eval": Command("rlhf_pipeline.evaluate.command", "judge the models of a run and write the report"),
+    "evaluate": Command("rlhf_pipeline.evaluate.subcommands", "measure reward models (reward), or models (models)"),
     "artifacts": Command("rlhf_pipeline.artifacts.command", "list, show, verify, merge and collect artifacts"),
     "plan": Command("rlhf_pipeline.launch.plan.command", "what a stage needs in memory and time on given GPUs"),
     "check-launch": Command("rlhf_pipeline.launch.launch_files", "check an accelerate launch file before using it"),

@@ -222,8 +222,8 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
     """Make a reward function of a reward model: on the ids as sampled where it has the policy's `tokenizer`.
 
     With a tokenizer of its own it gets the text, encoded by its rules. EOS if and only if a token of `stops` ended the
-    completion: it was trained on that one, so any other stop token is replaced by it. What the members of an ensemble
-    disagree by is logged as `ppo/disagreement`.
+    completion: it was trained on that one, so any other stop token is replaced by it, and is no part of the text. What
+    the members of an ensemble disagree by is logged as `ppo/disagreement`.
     """
     from rlhf_pipeline.ensembles import disagreement
     from rlhf_pipeline.scoring import same_tokenizer
@@ -238,8 +238,14 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
         **_: Any,
     ) -> list[float]:
         finished = _finished(completion_ids, stops)
-        ended = [[*ids[:-1], eos] if end else ids for ids, end in zip(completion_ids, finished, strict=True)]
-        scores = model.member_scores(model.rows(prompts, completions, finished, ended if shared else None))
+        if shared:
+            ended = [[*ids[:-1], eos] if end else ids for ids, end in zip(completion_ids, finished, strict=True)]
+            rows = model.rows(prompts, completions, finished, ended)
+        else:
+            sampled = (ids[:-1] if end else ids for ids, end in zip(completion_ids, finished, strict=True))
+            texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in sampled]
+            rows = model.rows(prompts, texts, finished)
+        scores = model.member_scores(rows)
         if log_metric is not None and model.members > 1:
             log_metric("ppo/disagreement", float(disagreement(scores).mean()))
         return [float(score) for score in model.reduction(scores)]

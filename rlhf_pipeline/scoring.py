@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from rlhf_pipeline.encoding import encode_completion, encode_prompt
 from rlhf_pipeline.ensembles import Members, Reduction
+from rlhf_pipeline.errors import ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -78,6 +79,12 @@ class RewardModel:
         """The networks behind the scores, the first member's first."""
         return self.model.networks if isinstance(self.model, Members) else (self.model,)
 
+    @property
+    def positions(self) -> int:
+        """Tokens that a row may have."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if limit else 1 << 30
+
     def encode(self, prompt: Text, completion: Text, finished: bool) -> list[int]:
         """Encode one prompt with its completion: P + C ids."""
         return encode_prompt(self.tokenizer, prompt) + encode_completion(self.tokenizer, prompt, completion, finished)
@@ -115,7 +122,18 @@ class RewardModel:
 
     @torch.no_grad()
     def member_scores(self, rows: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Score B rows of ids by each member, rows of similar length together: (B, M) float32, on the CPU."""
+        """Score B rows of ids by each member, rows of similar length together: (B, M) float32, on the CPU.
+
+        Raises `ModelError` where a row is longer than the model's positions, as the text of a policy with another
+        tokenizer may become.
+        """
+        longest = max(map(len, rows), default=0)
+        if longest > self.positions:
+            raise ModelError(
+                f"{self.name}: a text of {longest} tokens in its tokenizer, more than its {self.positions} positions; "
+                "shorten prompts or completions (in PPO `--max_prompt_tokens`, `--max_completion_length`), or name a "
+                "reward model with more positions"
+            )
         scores = torch.empty(len(rows), self.members)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]

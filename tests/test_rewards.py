@@ -70,16 +70,18 @@ def test_any_stop_token_is_the_eos_that_the_reward_model_was_trained_on(
 def test_another_tokenizer_gets_the_text_with_eos_by_its_own_rules(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The policy's stop, `!`, is a plain token to its tokenizer: no part of the text all the same."""
     make_classifier(tmp_path / "reward")
     model = load(store, tmp_path / "reward")
-    other = make_tokenizer(eos_token="!")
+    other = make_tokenizer(("<pad>", "<more>", "<eos>"))
     rows = seen_by(model, monkeypatch)
-    stop = other.eos_token_id
-    model_reward(model, other, {stop})(
-        prompts=["ask", "ask"], completions=["ab", "cd"], completion_ids=[[9, stop], [9]]
+    stop = other.convert_tokens_to_ids("!")
+    sampled = [[*other("ab")["input_ids"], stop], other("cd")["input_ids"], other("ef<eos>")["input_ids"]]
+    model_reward(model, other, {stop, other.eos_token_id})(
+        prompts=["ask"] * 3, completions=["ab!", "cd", "ef"], completion_ids=sampled
     )
-    text = [model.tokenizer(text)["input_ids"] for text in ("askab", "askcd")]
-    assert sorted(rows) == sorted([[*text[0], EOS], text[1]])
+    text = [model.tokenizer(text)["input_ids"] for text in ("askab", "askcd", "askef")]
+    assert sorted(rows) == sorted([[*text[0], EOS], text[1], [*text[2], EOS]])
 
 
 def test_a_function_is_found_by_file_and_by_module_and_hashed(

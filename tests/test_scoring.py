@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.scoring import RewardModel, same_tokenizer
 from rlhf_pipeline.tokenization import PLAIN_TEMPLATE
 from tests.tiny import CHAT_TEMPLATE, make_classifier, make_tokenizer
@@ -68,6 +69,13 @@ def test_messages_go_through_its_own_template() -> None:
     reward = RewardModel(make_classifier(), tokenizer, "tiny")
     ids = reward.encode([{"role": "user", "content": "hi"}], "yo", True)
     assert tokenizer.decode(ids) == "<user>hi<assistant>yo<eos>"
+
+
+def test_rows_longer_than_the_model_are_refused_before_any_is_scored(reward: RewardModel) -> None:
+    assert reward.positions == 128
+    assert reward.score_ids([[2] * 128]).shape == (1,)
+    with pytest.raises(ModelError, match="tiny: a text of 129 tokens in its tokenizer, more than its 128 positions"):
+        reward.score(["x"], ["y" * 128], [False])
 
 
 def test_nothing_to_score(reward: RewardModel) -> None:

@@ -66,7 +66,7 @@ def _bars(ax: Axes, report: Mapping[str, Any], by_judge: bool) -> None:
             colour = COLOURS[number % len(COLOURS)]
             ax.bar([place for place, _ in there], heights, width * 0.95, label=model, color=colour)
             ax.errorbar(
-                [p for p, _ in there], heights, _errors([one for _, one in there]), fmt="none", ecolor="black", lw=1
+                [p for p, _ in there], heights, error_bars([one for _, one in there]), fmt="none", ecolor="black", lw=1
             )
     ax.set_xticks(range(len(splits)), splits)
     ax.set_ylim(*((0, 109) if by_judge else (None, None)))
@@ -83,7 +83,7 @@ def _win_rates(ax: Axes, report: Mapping[str, Any]) -> None:
         (means_of_several, COLOURS[3], several.replace("_", " ")),
     ):
         if there:
-            means, errors = [one["mean"] for _, one in there], _errors([one for _, one in there])
+            means, errors = [one["mean"] for _, one in there], error_bars([one for _, one in there])
             ax.errorbar(means, [p for p, _ in there], xerr=errors, fmt="o", color=colour, label=label, capsize=2)
     ax.axvline(0.5, color="black", lw=0.8)
     ax.set_yticks(range(len(found)), [name.replace("_", " ") for name, _ in found])
@@ -93,7 +93,7 @@ def _win_rates(ax: Axes, report: Mapping[str, Any]) -> None:
         ax.legend(frameon=False, fontsize="small")
 
 
-def _errors(estimates: Sequence[Mapping[str, Any]]) -> list[list[float]]:
+def error_bars(estimates: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     """Distances of the bounds from the mean, [below, above]; never negative, though a bootstrap bound may cross it."""
     below = [max(0.0, one["mean"] - one["ci95"][0]) for one in estimates]
     above = [max(0.0, one["ci95"][1] - one["mean"]) for one in estimates]

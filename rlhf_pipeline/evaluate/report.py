@@ -33,12 +33,17 @@ def sections(report: Mapping[str, Any]) -> list[Section]:
 
 def print_report(report: Mapping[str, Any]) -> None:
     """Print the tables to the terminal."""
+    print_sections(sections(report))
+
+
+def print_sections(tables: Sequence[Section]) -> None:
+    """Print tables to the terminal, one under the other."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     console = Console(width=WIDTH, highlight=False, markup=False)
-    for section in sections(report):
+    for section in tables:
         console.print(section.title, style="bold")
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(section.header):
@@ -54,12 +59,19 @@ def print_report(report: Mapping[str, Any]) -> None:
 def markdown(report: Mapping[str, Any]) -> str:
     """The report as a Markdown page, with sample answers."""
     parts = [f"# Evaluation of run `{report['run']}`", _about(report), f"![{PLOT}]({PLOT})"]
-    for section in sections(report):
+    parts += markdown_sections(sections(report))
+    parts += ["## Answers side by side", "The first sample of each model, with its score.", *_answers(report)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_sections(tables: Sequence[Section]) -> list[str]:
+    """Tables as paragraphs of Markdown."""
+    parts = []
+    for section in tables:
         rows = [section.header, ["---", *["---:"] * (len(section.header) - 1)], *section.rows]
         table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
         parts += [f"## {section.title}", table, section.note]
-    parts += ["## Answers side by side", "The first sample of each model, with its score.", *_answers(report)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return parts
 
 
 def split_names(report: Mapping[str, Any]) -> list[str]:
@@ -80,10 +92,11 @@ def share_text(estimate: Mapping[str, Any] | None) -> str:
     """A mean from 0 to 1 with its interval: `.86 [.83, .89]`."""
     if estimate is None:
         return "-"
-    return f"{_share(estimate['mean'])} [{', '.join(map(_share, estimate['ci95']))}]"
+    return f"{plain_share(estimate['mean'])} [{', '.join(map(plain_share, estimate['ci95']))}]"
 
 
-def _share(value: float) -> str:
+def plain_share(value: float) -> str:
+    """A number from 0 to 1 without its leading zero: `.86`."""
     text = f"{value:.2f}"
     return text[1:] if text.startswith("0") else text
 
@@ -167,7 +180,7 @@ def _pair_accuracy(report: Mapping[str, Any]) -> Iterator[Section]:
     headline = report.get("reward_accuracy") or {}
     if "prompts" in headline:
         found = {headline["prompts"]: headline, **found}
-    rows = [[split, share_text(one), _share(one["ceiling"]), str(one["n"])] for split, one in found.items() if one]
+    rows = [[split, share_text(one), plain_share(one["ceiling"]), str(one["n"])] for split, one in found.items() if one]
     yield Section(
         "Reward model: pairs ordered as labellers ranked them",
         ["prompts", "accuracy", "ceiling", "pairs"],
@@ -182,7 +195,7 @@ def _probes(report: Mapping[str, Any]) -> Iterator[Section]:
         for kind, found in report["splits"][split].get("reward_probes", {}).items():
             flaws |= dict.fromkeys(found)
             rows.append((f"{split}, {kind}", found))
-    cells = [[name, *(_share(f[flaw]["mean"]) if flaw in f else "" for flaw in flaws)] for name, f in rows]
+    cells = [[name, *(plain_share(f[flaw]["mean"]) if flaw in f else "" for flaw in flaws)] for name, f in rows]
     note = "how often the right answer scores above one with just that flaw; .50 is a coin"
     yield Section("Reward model: what it can tell apart", ["prompts", *flaws], cells, note)
 

@@ -9,7 +9,7 @@ Left out: tests of significance. Two intervals that are apart say enough here.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -19,6 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 DRAWS = 2000
 LEVEL = 0.95
+CELLS = 4_000_000
+"""Numbers held at once while clusters are drawn; more clusters are drawn in more pieces, with the same result."""
 
 Floats = NDArray[np.float64]
 
@@ -63,8 +65,22 @@ def clustered_mean(
     if groups == 1:
         low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
     else:
-        low, high = _expanded_percentiles(sums, sizes, seed, draws)
+        low, high = _expanded_percentiles(np.stack([sums, sizes], axis=1), _ratio, seed, draws)
     return Estimate(mean, low, high, int(sizes.sum()), groups)
+
+
+def clustered_statistic(
+    parts: Floats, statistic: Callable[[Floats], Floats], *, seed: int = 0, draws: int = DRAWS
+) -> tuple[float, float, float] | None:
+    """Estimate a function of sums over clusters: `parts` (G, M), `statistic` from totals (D, M) to (D,).
+
+    Returns the statistic of all clusters and its interval's ends, or None with fewer than two clusters or where the
+    statistic is undefined (NaN); draws on which it is undefined do not count.
+    """
+    if len(parts) < 2:
+        return None
+    value = float(statistic(parts.sum(axis=0, keepdims=True))[0])
+    return None if np.isnan(value) else (value, *_expanded_percentiles(parts, statistic, seed, draws))
 
 
 def wilson(successes: float, count: int) -> Estimate | None:
@@ -101,11 +117,18 @@ def _per_cluster(values: Floats, labels: list[Hashable]) -> tuple[Floats, Floats
     return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
 
 
-def _expanded_percentiles(sums: Floats, sizes: Floats, seed: int, draws: int) -> tuple[float, float]:
-    groups = len(sums)
-    drawn = np.random.default_rng(seed).multinomial(groups, np.full(groups, 1 / groups), size=draws)  # (draws, G)
-    means = (drawn @ sums) / (drawn @ sizes)
+def _ratio(totals: Floats) -> Floats:
+    return np.asarray(totals[:, 0] / totals[:, 1])
+
+
+def _expanded_percentiles(
+    parts: Floats, statistic: Callable[[Floats], Floats], seed: int, draws: int
+) -> tuple[float, float]:
+    groups, random = len(parts), np.random.default_rng(seed)
+    chunk, even = max(1, CELLS // groups), np.full(groups, 1 / groups)
+    sizes = [min(chunk, draws - start) for start in range(0, draws, chunk)]
+    totals = np.concatenate([random.multinomial(groups, even, size=size) @ parts for size in sizes])  # (draws, M)
     t = student_quantile((1 - LEVEL) / 2, groups - 1)
     tail = _NORMAL.cdf((groups / (groups - 1)) ** 0.5 * t)
-    low, high = np.quantile(means, [tail, 1 - tail])
+    low, high = np.nanquantile(statistic(totals), [tail, 1 - tail])
     return float(low), float(high)

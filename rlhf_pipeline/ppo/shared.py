@@ -21,6 +21,7 @@ from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import Parameter
+from transformers import PretrainedConfig
 
 from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.ppo.adapters import in_force, tuner_layers
@@ -96,6 +97,12 @@ class SharedNetwork(nn.Module):
         """Where the shared base is."""
         device: torch.device = self.policy.device
         return device
+
+    @property
+    def config(self) -> PretrainedConfig:
+        """The shared base's config."""
+        config: PretrainedConfig = self.policy.config
+        return config
 
     def states(self, ids: Tensor) -> Tensor:
         """Return the last hidden states under this adapter: (B, T) ids to (B, T, width)."""

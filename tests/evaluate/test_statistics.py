@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rlhf_pipeline.evaluate.statistics import Estimate, clustered_mean, student_quantile, wilson
+from rlhf_pipeline.evaluate import statistics
+from rlhf_pipeline.evaluate.statistics import Estimate, clustered_mean, clustered_statistic, student_quantile, wilson
 
 
 def test_mean_counts_values_not_clusters():
@@ -100,3 +101,24 @@ def test_json_form():
         "n": 9,
         "clusters": 3,
     }
+
+
+def test_a_function_of_sums_agrees_with_the_mean_it_is():
+    values, labels = np.random.default_rng(2).random(60), list(range(20)) * 3
+    mean = clustered_mean(values, labels)
+    parts = np.array([[values[np.array(labels) == one].sum(), 3.0] for one in range(20)])
+    found = clustered_statistic(parts, lambda totals: totals[:, 0] / totals[:, 1])
+    assert found == pytest.approx((mean.mean, mean.low, mean.high))
+
+
+def test_many_clusters_are_drawn_in_pieces_with_the_same_result(monkeypatch):
+    values = np.random.default_rng(3).random(30)
+    at_once = clustered_mean(values)
+    monkeypatch.setattr(statistics, "CELLS", 100)
+    assert clustered_mean(values) == at_once
+
+
+def test_a_statistic_that_is_undefined_is_none():
+    parts = np.array([[1.0], [2.0]])
+    assert clustered_statistic(parts, lambda totals: np.full(len(totals), np.nan)) is None
+    assert clustered_statistic(parts[:1], lambda totals: totals[:, 0]) is None

@@ -1,0 +1,128 @@
+"""Baselines find what is planted, find nothing in noise, and never see the prompts they are measured on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from rlhf_pipeline.evaluate.reward.baselines import (
+    Bag,
+    Differences,
+    baseline_results,
+    fit_bradley_terry,
+    fit_length,
+    fit_words,
+    fold_of,
+)
+from rlhf_pipeline.evaluate.reward.comparisons import Comparisons
+from rlhf_pipeline.evaluate.statistics import clustered_mean
+from tests.evaluate.reward.rankings import pairs_of, planted, ranking
+
+
+def test_words_find_a_planted_signal_in_other_prompts() -> None:
+    pairs = pairs_of(*planted(60, seed=0, signal=True))
+    assert baseline_results(pairs, None, fit_words).mean() == 1
+
+
+def test_words_find_nothing_in_noise() -> None:
+    pairs = pairs_of(*planted(300, seed=1, signal=False))
+    found = clustered_mean(baseline_results(pairs, None, fit_words), pairs.clusters)
+    assert found.low < 0.5 < found.high
+    assert found.high < 0.62
+
+
+def by_heart(pairs: Comparisons, places: np.ndarray) -> Callable[[Comparisons], np.ndarray]:
+    """Score what was better in the prompts it was fitted on, and everything else alike."""
+    known = {pairs.clusters[place] for place in places}
+
+    def score(others: Comparisons) -> np.ndarray:
+        scores = np.zeros(len(others.answers))
+        scores[[better for better, name in zip(others.better, others.clusters, strict=True) if name in known]] = 1
+        return scores
+
+    return score
+
+
+def test_nothing_is_measured_on_the_prompts_it_was_fitted_on() -> None:
+    pairs = pairs_of(*planted(60, seed=5, signal=False, prompts=12))
+    assert baseline_results(pairs, pairs, by_heart).tolist() == [1.0] * 60
+    assert baseline_results(pairs, None, by_heart).tolist() == [0.5] * 60
+
+
+def test_words_fitted_elsewhere_are_carried_over() -> None:
+    train, pairs = (pairs_of(*planted(40, seed=seed, signal=True)) for seed in (2, 3))
+    assert baseline_results(pairs, train, fit_words).mean() == 1
+    noise = pairs_of(*planted(200, seed=4, signal=False))
+    assert 0.4 < baseline_results(noise, train, fit_words).mean() < 0.6
+
+
+@pytest.mark.parametrize("longer_wins", [True, False])
+def test_length_learns_its_direction(longer_wins: bool) -> None:
+    texts = [("a" * (n + 5), "b" * n) for n in range(1, 21)]
+    pairs = pairs_of(*[ranking(f"p{n}", two if longer_wins else two[::-1]) for n, two in enumerate(texts)])
+    assert baseline_results(pairs, None, fit_length).tolist() == [1.0] * 20
+    other_way = pairs_of(ranking("new", ("short", "much longer")))
+    expected = 0.0 if longer_wins else 1.0
+    assert baseline_results(other_way, pairs, fit_length).tolist() == [expected]
+
+
+def test_equal_length_is_a_tie() -> None:
+    train = pairs_of(ranking("p", ("aaa", "b")))
+    assert baseline_results(pairs_of(ranking("q", ("ab", "cd"))), train, fit_length).tolist() == [0.5]
+
+
+def test_one_prompt_cannot_be_cross_fitted() -> None:
+    pairs = pairs_of(ranking("p", ("aaa", "b", "cc")))
+    assert np.isnan(baseline_results(pairs, None, fit_length)).all()
+
+
+def test_folds_keep_a_prompt_together_and_are_of_equal_size() -> None:
+    names = [f"p{n}" for n in range(50)] * 3
+    folds = fold_of(names)
+    assert folds[:50].tolist() == folds[50:100].tolist()
+    assert np.bincount(folds).tolist() == [30] * 5
+    assert fold_of(names[::-1]).tolist() == folds[::-1].tolist()
+
+
+def test_bradley_terry_by_hand() -> None:
+    """One feature, three wins and one loss: at the optimum 3 (1 - p) - p = penalty w, with p = sigmoid(w)."""
+    rows, ones = np.arange(4), np.array([1.0, 1, 1, -1])
+    found = fit_bradley_terry(Differences(4, 1, rows, np.zeros(4, dtype=np.int64), ones), penalty=0.5)
+    p = 1 / (1 + math.exp(-found[0]))
+    assert 3 * (1 - p) - p == pytest.approx(0.5 * found[0], abs=1e-4)
+    free = fit_bradley_terry(Differences(4, 1, rows, np.zeros(4, dtype=np.int64), ones), penalty=1e-9)
+    assert free[0] == pytest.approx(math.log(3), abs=1e-3)
+
+
+def dense_rows(differences: Differences) -> np.ndarray:
+    rows = np.zeros((differences.count, differences.width))
+    np.add.at(rows, (differences.row, differences.column), differences.values)
+    return rows
+
+
+def test_differences_are_of_log_counts() -> None:
+    pairs = pairs_of(ranking("p", ("cat cat dog", "dog bird")), ranking("q", ("bird", "cat")))
+    bag = Bag.of(["cat dog", "cat bird dog", "bird", "once"])
+    assert set(bag.words) == {"cat", "dog", "bird"}
+    found = bag.differences(pairs, np.array([0]))
+    [dense] = dense_rows(found)
+    assert dense[bag.words["cat"]] == pytest.approx(math.log(3))
+    assert dense[bag.words["dog"]] == 0
+    assert dense[bag.words["bird"]] == pytest.approx(-math.log(2))
+    weights = np.array([2.0 if word == "cat" else 0.0 for word in bag.words])
+    assert bag.scores(pairs, weights) == pytest.approx([2 * math.log(3), 0, 0, 2 * math.log(2)])
+    assert found.loss(weights) == pytest.approx(math.log1p(math.exp(-2 * math.log(3))))
+
+
+def test_rows_are_numbered_anew() -> None:
+    three = Differences(3, 2, np.array([0, 1, 2, 2]), np.array([0, 1, 0, 1]), np.array([1.0, 2, 3, 4]))
+    assert dense_rows(three.rows(np.array([2]))).tolist() == [[3, 4]]
+    assert dense_rows(three.rows(np.array([0, 2]))).tolist() == [[1, 0], [3, 4]]
+
+
+def test_words_that_are_too_rare_leave_a_coin() -> None:
+    train = pairs_of(*[ranking(f"p{n}", (f"w{n}", f"v{n}")) for n in range(4)])
+    assert baseline_results(pairs_of(ranking("q", ("w1", "v2"))), train, fit_words).tolist() == [0.5]
