@@ -54,7 +54,10 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
-_SAID_ON_EVERY_CPU = "Setting accelerator to CPU"  # DeepSpeed, as soon as anything imports it
+_NOT_WORTH_SAYING = {
+    "DeepSpeed": "Setting accelerator to CPU",  # as soon as anything imports it
+    "trl.trainer.grpo_trainer": "`model_init_kwargs` will be ignored",  # by the policy; the reference is loaded by them
+}
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space (`rlhf artifacts gc`) or use another --artifacts folder",
@@ -72,7 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("DeepSpeed").addFilter(_is_worth_saying)
+    for name in _NOT_WORTH_SAYING:
+        logging.getLogger(name).addFilter(_is_worth_saying)
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -126,7 +130,7 @@ def help_page() -> str:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return _SAID_ON_EVERY_CPU not in record.getMessage()
+    return _NOT_WORTH_SAYING[record.name] not in record.getMessage()
 
 
 def storage_error(error: BaseException) -> StorageError | None:
