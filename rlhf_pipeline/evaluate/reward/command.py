@@ -164,6 +164,7 @@ def _measure(
             **describe(pairs, fitted_on),
             "rewards": {
                 reward: {
+                    "trained_on_it": _trained_on(store, rewards[reward], rows),
                     **measure(pairs, score_all(model, pairs), model.normalization.scale),
                     "eos": probe_eos(model, pairs),
                 }
@@ -171,6 +172,11 @@ def _measure(
             },
         }
     return found
+
+
+def _trained_on(store: Store, checkpoint: Checkpoint, rows: Rows[Ranking]) -> bool:
+    """Say whether an artifact's manifest names these very rankings; parts of them go unnoticed (`rlhf data audit`)."""
+    return store.has(checkpoint.parent) and rows.fingerprint in store.manifest(checkpoint.parent).data.values()
 
 
 def _need_pairs(name: str, pairs: Comparisons, skipped: int) -> None:

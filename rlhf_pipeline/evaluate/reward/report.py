@@ -12,6 +12,7 @@ from rlhf_pipeline.evaluate.report import Section, markdown_sections, plain_shar
 
 PLOT = "evaluation-reward.png"
 CHANCE = {"mean": 0.5, "ci95": [0.5, 0.5]}
+HELD_OUT = "length and bag of words never saw the prompts they are measured on"
 SLICES = {
     "k": "K",
     "rank_distance": "ranks apart",
@@ -51,11 +52,24 @@ def _accuracy(report: Mapping[str, Any]) -> Iterator[Section]:
     rows = [["chance", *(".50" for _ in data)]]
     rows += [[name, *(share_text(compared(found)[name]["accuracy"]) for found in data.values())] for name in names]
     rows.append(["pairs (prompts)", *(f"{found['pairs']} ({found['prompts']})" for found in data.values())])
-    note = "[..] 95 % intervals over prompts; length and bag of words never saw the prompts they are measured on"
-    shared = [f"{found['shared_prompts']} of {name}" for name, found in data.items() if found["shared_prompts"]]
-    if shared:
-        note = f"[..] 95 % intervals over prompts; NOT held out: the baselines saw prompts ({', '.join(shared)})"
+    note = "[..] 95 % intervals over prompts; " + (_not_held_out(data) or HELD_OUT)
     yield Section("Pairs ordered as the labellers ranked them", ["scored by", *data], rows, note)
+
+
+def _not_held_out(data: Mapping[str, Any]) -> str:
+    """Name what was measured on rankings that it had seen."""
+    seen = [
+        f"the baselines saw {found['shared_prompts']} prompts of {name}"
+        for name, found in data.items()
+        if found["shared_prompts"]
+    ]
+    seen += [
+        f"{reward} was trained on {name}"
+        for name, found in data.items()
+        for reward, one in found["rewards"].items()
+        if one["trained_on_it"]
+    ]
+    return f"NOT held out: {'; '.join(seen)}" if seen else ""
 
 
 def _slices(report: Mapping[str, Any]) -> Iterator[Section]:

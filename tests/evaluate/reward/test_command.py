@@ -13,8 +13,10 @@ import pytest
 
 from rlhf_pipeline import cli
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.data.sources import read
 from rlhf_pipeline.errors import ArtifactError, ConfigError, DataError, ModelError
 from rlhf_pipeline.evaluate.reward import command
+from rlhf_pipeline.records import Ranking
 from tests.tiny import make_classifier, make_llama
 from tests.vocabularies import save_reward
 
@@ -124,19 +126,27 @@ def test_models_of_different_vocabularies_and_data_sets_side_by_side(
         pairs = {one["accuracy"]["n"] for one in data["rewards"].values()}
         assert pairs == {data["pairs"]}, "the same pairs for all"
     assert found["data"]["held-out.jsonl"]["shared_prompts"] == 12
-    assert "NOT held out: the baselines saw prompts (12 of held-out.jsonl" in " ".join(capsys.readouterr().out.split())
+    assert "NOT held out: the baselines saw 12 prompts of held-out.jsonl" in " ".join(capsys.readouterr().out.split())
 
 
-def test_an_artifact_of_the_run_is_found_by_its_role(folder: Path) -> None:
+def test_an_artifact_is_found_by_its_role_and_says_what_it_was_trained_on(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store = Store(folder / "artifacts")
+    learnt = {"rankings": read("held-out.jsonl", Ranking).fingerprint}
     with store.staging() as staged:
         make_classifier(staged)
         name = store.publish(
-            staged, kind="reward", parents={}, input_key="reward0123456789ab", config={}, data={}, metrics={}
+            staged, kind="reward", parents={}, input_key="reward0123456789ab", config={}, data=learnt, metrics={}
         )
     store.set_refs("r", {"reward": name})
-    command.main(argv(reward="reward"))
-    assert report(folder)["ids"] == {"reward": name}
+    write(folder / "new.jsonl", rows(5))
+    command.main(argv(reward="reward ./rm", data="held-out.jsonl new.jsonl"))
+    found = report(folder)
+    assert found["ids"]["reward"] == name
+    seen = {data: [one["trained_on_it"] for one in each["rewards"].values()] for data, each in found["data"].items()}
+    assert seen == {"held-out.jsonl": [True, False], "new.jsonl": [False, False]}
+    assert "NOT held out: reward was trained on held-out.jsonl\n" in capsys.readouterr().out
 
 
 def test_long_rankings_are_refused_or_counted(folder: Path) -> None:
