@@ -21,11 +21,12 @@ from rlhf_pipeline.ensembles import Members, Reduction
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import say
 from rlhf_pipeline.models import adapter_base, load_causal, load_classifier
+from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.ppo.critic import Critic
 from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
 from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards, members_of
-from rlhf_pipeline.scoring import Normalization, RewardModel, same_tokenizer
+from rlhf_pipeline.scoring import RewardModel, same_tokenizer
 
 if TYPE_CHECKING:
     from peft import PeftConfig

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rlhf_pipeline.ensembles import Reduction
-    from rlhf_pipeline.scoring import Normalization, RewardModel
+    from rlhf_pipeline.normalization import Normalization
+    from rlhf_pipeline.scoring import RewardModel
 
 RewardFunction = Callable[..., list[float]]
 _FUNCTION = re.compile(r"(?P<home>.+\.py|[A-Za-z_][\w.]*):(?P<name>[A-Za-z_]\w*)")
@@ -182,7 +183,7 @@ def _load_networks(
 def _normalizations(checkpoint: Checkpoint, options: Mapping[str, Any]) -> list[Normalization]:
     """Read how each head's scores are shifted: in the config.json, which an adapter may have beside it."""
     from rlhf_pipeline.models import adapter_base_name, load_config, reward_heads
-    from rlhf_pipeline.scoring import Normalization
+    from rlhf_pipeline.normalization import Normalization
 
     trust = bool(options.get("trust_remote_code"))
     if adapter_base_name(checkpoint.location) is None:

@@ -10,7 +10,7 @@ Left out: training (`stages.reward`), and combining several rewards (`stages.ppo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,37 +20,13 @@ from tqdm import tqdm
 from rlhf_pipeline.encoding import encode_completion, encode_prompt
 from rlhf_pipeline.ensembles import Members, Reduction
 from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.normalization import Normalization
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from rlhf_pipeline.ppo.shared import SharedReward
     from rlhf_pipeline.records import Text
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """What makes a reward of a raw score: (score - offset) / scale; it lies in a reward model's config.json."""
-
-    offset: float = 0.0
-    scale: float = 1.0
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], heads: int = 1) -> list[Normalization]:
-        """Read `reward_offset` and `reward_scale` from a config.json: for each head, lists where there are several."""
-        offsets, scales = config.get("reward_offset", 0.0), config.get("reward_scale", 1.0)
-        return [
-            cls(float(offset), float(scale))
-            for offset, scale in zip(_for_each(offsets, heads), _for_each(scales, heads), strict=True)
-        ]
-
-    def less(self, offset: float) -> Normalization:
-        """Take `offset` off the reward that this makes."""
-        return Normalization(self.offset + offset * self.scale, self.scale)
-
-
-def _for_each(value: Any, heads: int) -> list[Any]:
-    return list(value) if isinstance(value, list) else [value] * heads
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from rlhf_pipeline.ensembles import Members, Reduction, disagreement
+from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.rewards import model_reward
-from rlhf_pipeline.scoring import Normalization, RewardModel
+from rlhf_pipeline.scoring import RewardModel
 from tests.tiny import make_classifier, make_tokenizer
 
 SCORES = torch.tensor([[1.0, 2.0, 6.0], [0.0, 0.0, 0.0], [-1.0, 1.0, 0.0]])

@@ -15,7 +15,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
-    ("data", "launch", "ppo", "decoding", "machine", "ensembles"),
+    ("data", "launch", "ppo", "decoding", "machine", "ensembles", "normalization"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("launch.plan",),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),

@@ -26,9 +26,9 @@ from transformers import (
 )
 
 from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.ppo.forward import backbone_states
 from rlhf_pipeline.ppo.packing import Packed
-from rlhf_pipeline.scoring import Normalization
 
 HEAD_FILE = "value_head.safetensors"
 

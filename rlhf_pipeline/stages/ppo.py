@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rlhf_pipeline.encoding import LongRow
+    from rlhf_pipeline.networks import Networks
     from rlhf_pipeline.ppo.config import PPOConfig
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import Prepared
@@ -106,8 +107,6 @@ def run(
     from trl import get_peft_config
 
     from rlhf_pipeline.models import adapter_base, check_causal, load_config, load_tokenizer
-    from rlhf_pipeline.networks import load_networks
-    from rlhf_pipeline.ppo.guards import Guards
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import prepare, report, room
     from rlhf_pipeline.tokenization import make_fit
@@ -127,19 +126,7 @@ def run(
 
     set_seed(arguments.seed)
     row_tokens = longest_prompt(tokenizer, prepared) + completion
-    peft_config = get_peft_config(model_config)
-    networks = load_networks(
-        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
-        peft_config=peft_config, weights=arguments.reward_weights, reduction=arguments.reduction,
-        guards=Guards(arguments.guards, loud=is_main_process()),
-        options=network_options(arguments, model_config, row_tokens),
-    )  # fmt: skip
-    follow_start(arguments, start, row_tokens, networks.policy)
-    if arguments.missing_eos_score is not None and not networks.zero_is_set:
-        say(
-            f"warning: missing_eos_score {arguments.missing_eos_score:g} beside a reward model with an arbitrary zero: "
-            "truncated completions may score better than finished ones; train it with `rlhf reward --normalize_on`"
-        )
+    networks = first_networks(job, settings, start, rewards, tokenizer, arguments, model_config, row_tokens)
 
     with job.working():
         start = kept(job, start, rewards)
@@ -151,11 +138,39 @@ def run(
             train_dataset=Dataset.from_list(prepared.train),
             eval_dataset=Dataset.from_list(prepared.held_out) if prepared.held_out else None,
             processing_class=tokenizer,
-            peft_config=peft_config,
+            peft_config=get_peft_config(model_config),
             pretraining_rows=text_rows(tokenizer, text, row_tokens),
             shared_rewards=networks.shared_rewards,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
+
+
+def first_networks(
+    job: Job,
+    settings: PPOSettings,
+    start: Checkpoint,
+    rewards: Sequence[Reward],
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: PPOConfig,
+    model_config: Any,
+    row_tokens: int,
+) -> Networks:
+    """Load what training starts from, and tell TRL what it loads by itself."""
+    from trl import get_peft_config
+
+    from rlhf_pipeline.networks import load_networks
+    from rlhf_pipeline.ppo.guards import Guards
+
+    networks = load_networks(
+        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
+        peft_config=get_peft_config(model_config), weights=arguments.reward_weights, reduction=arguments.reduction,
+        guards=Guards(arguments.guards, loud=is_main_process()),
+        options=network_options(arguments, model_config, row_tokens),
+    )  # fmt: skip
+    follow_start(arguments, start, row_tokens, networks.policy)
+    if not networks.zero_is_set:
+        warn_of_zero(arguments.missing_eos_score)
+    return networks
 
 
 def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
@@ -200,6 +215,15 @@ def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int, polic
         arguments.model_init_kwargs["revision"] = start.revision
     if arguments.use_vllm and arguments.vllm_max_model_length is None:
         arguments.vllm_max_model_length = row_tokens
+
+
+def warn_of_zero(missing_eos_score: float | None) -> None:
+    """Say that a fixed score means nothing beside a reward model whose scores have an arbitrary zero."""
+    if missing_eos_score is not None:
+        say(
+            f"warning: missing_eos_score {missing_eos_score:g} beside a reward model with an arbitrary zero: truncated "
+            "completions may score better than finished ones; train it with `rlhf reward --normalize_on`"
+        )
 
 
 def text_rows(tokenizer: PreTrainedTokenizerBase, text: Rows[Document] | None, row_tokens: int) -> list[list[int]]:
