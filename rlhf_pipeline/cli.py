@@ -38,6 +38,9 @@ COMMANDS = {
     "ppo": Command("rlhf_pipeline.stages.ppo", "optimise the policy against a reward with PPO"),
     "eval": Command("rlhf_pipeline.evaluate.command", "judge the models of a run and write the report"),
     "artifacts": Command("rlhf_pipeline.artifacts.command", "list, show, verify, merge and collect artifacts"),
+    "doctor": Command(
+        "rlhf_pipeline.launch.doctor.command", "check this machine, or all of a run, and say what to fix"
+    ),
     "check-launch": Command("rlhf_pipeline.launch.launch_files", "check an accelerate launch file before using it"),
 }
 TRAINING = ("pretrain", "sft", "reward", "ppo")

@@ -18,7 +18,7 @@ LAYERS = (
     ("data", "launch", "ppo", "decoding", "machine"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
-    ("stages", "evaluate", "feedback"),
+    ("stages", "evaluate", "feedback", "launch.doctor"),
     ("cli", "__main__"),
 )
 LAYER = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in prefixes}
