@@ -40,6 +40,9 @@ COMMANDS = {
     "evaluate": Command("rlhf_pipeline.evaluate.subcommands", "measure reward models (reward), or models (models)"),
     "artifacts": Command("rlhf_pipeline.artifacts.command", "list, show, verify, merge and collect artifacts"),
     "plan": Command("rlhf_pipeline.launch.plan.command", "what a stage needs in memory and time on given GPUs"),
+    "doctor": Command(
+        "rlhf_pipeline.launch.doctor.command", "check this machine, or all of a run, and say what to fix"
+    ),
     "check-launch": Command("rlhf_pipeline.launch.launch_files", "check an accelerate launch file before using it"),
 }
 TRAINING = ("pretrain", "sft", "reward", "ppo")

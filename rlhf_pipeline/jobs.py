@@ -23,7 +23,7 @@ from rlhf_pipeline.artifacts import Store, storage_errors
 from rlhf_pipeline.config import Setting, given, help_text, names
 from rlhf_pipeline.derived import file_hash
 from rlhf_pipeline.errors import ConfigError
-from rlhf_pipeline.launch.processes import world_size
+from rlhf_pipeline.launch.processes import this_rank, world_size
 
 KEY_VERSION = 2
 """Rises when the same inputs come to mean another result; 2: a prompt's side hangs on its own hash alone."""
@@ -70,7 +70,7 @@ class StageSettings:
 
 def is_main_process() -> bool:
     """Whether this is rank 0, as the launcher told it."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return this_rank(os.environ) == 0
 
 
 def say(text: str) -> None:

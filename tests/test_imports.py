@@ -19,7 +19,7 @@ LAYERS = (
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("launch.plan",),
     ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
-    ("stages", "evaluate", "feedback", "data.command", "data.inspection"),
+    ("stages", "evaluate", "feedback", "data.command", "data.inspection", "launch.doctor"),
     ("cli", "__main__"),
 )
 LAYER = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in prefixes}

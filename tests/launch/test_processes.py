@@ -28,7 +28,7 @@ def test_asked_for_two_and_alone() -> None:
         {},
         {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True"},
         {**LONELY, "WORLD_SIZE": "2", "RANK": "0"},
-        {**LONELY, "PMI_SIZE": "2"},
+        {**LONELY, "PMI_SIZE": "2", "PMI_RANK": "1"},
         {"MASTER_ADDR": "node-1"},
     ],
 )
@@ -38,7 +38,7 @@ def test_plain_single_and_real_pairs_pass(environ: dict[str, str]) -> None:
 
 def test_deepspeed_half_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    on = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
+    on = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2", "RANK": "0"}
     with pytest.raises(LaunchError, match="no file .*absent.json"):
         check_processes({**on, "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "absent.json")})
     with pytest.raises(LaunchError, match="neither deepspeed_config_file nor zero_stage"):
