@@ -86,7 +86,7 @@ def machine_defaults() -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "bf16": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "gradient_checkpointing": gpu,
-        "use_cpu": not gpu and not _under_deepspeed(),
+        "use_cpu": not gpu and not under_deepspeed(),
         "report_to": "none",
         "save_total_limit": 2,
         "disable_tqdm": True,
@@ -97,7 +97,8 @@ def machine_defaults() -> dict[str, Any]:
     return {**defaults, "ddp_backend": "gloo"} if not gpu and world_size(os.environ) > 1 else defaults
 
 
-def _under_deepspeed() -> bool:
+def under_deepspeed() -> bool:
+    """Whether the launcher asked for DeepSpeed."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true")
 
 

@@ -7,7 +7,7 @@ TRL's copy of the policy's start, or the base with its adapter off.) Left out: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -24,6 +24,7 @@ from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
 from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards
 from rlhf_pipeline.scoring import RewardModel, same_tokenizer
+from rlhf_pipeline.sharding import loaded_whole
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -34,12 +35,16 @@ CriticStart = Literal["auto", "reward", "policy"]
 
 @dataclass(frozen=True)
 class Networks:
-    """What the trainer takes; `shared_rewards` are reward models behind the functions that share the policy's base."""
+    """What the trainer takes.
+
+    `shared_rewards` are reward models behind the functions that share the policy's base, `frozen` those that do not.
+    """
 
     policy: PreTrainedModel
     critic: Critic | SharedCritic
     reward_functions: list[RewardFunction]
     shared_rewards: list[SharedReward]
+    frozen: list[PreTrainedModel]
 
 
 def load_networks(
@@ -75,7 +80,8 @@ def load_networks(
     shared = [model.model for model in models if isinstance(model.model, SharedReward)]
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
-    return Networks(policy, first, functions, shared)
+    frozen = [model.model for model in models if not isinstance(model.model, SharedReward)]
+    return Networks(policy, first, functions, shared, frozen)
 
 
 def template_problem(tokenizer: PreTrainedTokenizerBase, start: Checkpoint, reward: RewardModel) -> str | None:
@@ -125,16 +131,17 @@ def _whole_critic(
     options = {name: value for name, value in options.items() if name != "quantization_config"} | {"dtype": "float32"}
     if critic == "policy" or (critic == "auto" and not fitting):
         say(f"ppo: the critic starts from {start.parent} with a head of zeros")
-        return Critic.from_policy(merged(load_causal(store, start, **options)))
+        return Critic.from_policy(load_merged(load_causal, store, start, options))
     if not fitting:
         raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
     say(f"ppo: the critic starts from {fitting[0].name}")
     [first, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
-    return Critic.from_reward(merged(load_classifier(store, cast(Checkpoint, first), **options)))
+    return Critic.from_reward(load_merged(load_classifier, store, cast(Checkpoint, first), options))
 
 
-def merged(model: Any) -> Any:
-    """Return a plain model: an adapter is merged into its base."""
-    from accelerate.utils import is_peft_model
-
-    return model.merge_and_unload() if is_peft_model(model) else model
+def load_merged(load: Callable[..., Any], store: Store, checkpoint: Checkpoint, options: Mapping[str, Any]) -> Any:
+    """Load a plain model with `load`: an adapter is merged into its base, on every process, which holds it whole."""
+    if adapter_base(store, checkpoint) is None:
+        return load(store, checkpoint, **options)
+    with loaded_whole():
+        return load(store, checkpoint, **options).merge_and_unload()

@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer_pt_utils import get_model_param_count
 from transformers.trainer_utils import SaveStrategy
 
 from rlhf_pipeline.arguments import resolved
@@ -76,8 +76,7 @@ def stage_tokenizer(start: Checkpoint, arguments: Any, *, may_grow: bool = True)
 
 def trained_parameters(trainer: Trainer) -> int:
     """Count the weights that training changes: those of the adapter only, under LoRA."""
-    model = cast(torch.nn.Module, trainer.model)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return int(get_model_param_count(trainer.model, trainable_only=True))
 
 
 def checkpoints_at_once(trainer: Trainer) -> int:

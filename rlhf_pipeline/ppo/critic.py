@@ -26,6 +26,7 @@ from transformers import (
 from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.ppo.forward import backbone_states
 from rlhf_pipeline.ppo.packing import Packed
+from rlhf_pipeline.sharding import loaded_whole
 
 HEAD_FILE = "value_head.safetensors"
 
@@ -116,7 +117,7 @@ class Critic(nn.Module):
         """Lend the weights, uncopied, to the architecture's sequence-classification class."""
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
-        with torch.device("meta"):
+        with loaded_whole(), torch.device("meta"):
             model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)

@@ -38,7 +38,8 @@ class PPOTrainer(ActorCriticTrainer):
     `model` is a folder, or a causal LM loaded from one (the reference is loaded from there again; with PEFT it is the
     base, or a frozen copy of the adapter the model came with). `reward_funcs` take `prompts`, `completions`,
     `completion_ids` and the data set's columns, and return a float for each completion. `pretraining_rows` are token
-    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base.
+    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base,
+    `frozen` those with weights of their own.
     """
 
     _tag_names = ["ppo"]
@@ -58,6 +59,7 @@ class PPOTrainer(ActorCriticTrainer):
         peft_config: Any = None,
         pretraining_rows: Sequence[Sequence[int]] = (),
         shared_rewards: Sequence[SharedReward] = (),
+        frozen: Sequence[PreTrainedModel] = (),
     ) -> None:
         for function in reward_funcs:
             if isinstance(function, str | nn.Module):
@@ -65,6 +67,7 @@ class PPOTrainer(ActorCriticTrainer):
         super().__init__(
             critic,
             shared_rewards=shared_rewards,
+            frozen=frozen,
             model=model,
             reward_funcs=list(reward_funcs),
             args=args,

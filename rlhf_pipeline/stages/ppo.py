@@ -130,8 +130,7 @@ def run(
     peft_config = get_peft_config(model_config)
     networks = load_networks(
         job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
-        peft_config=peft_config,
-        guards=Guards(arguments.guards, loud=is_main_process()),
+        peft_config=peft_config, guards=Guards(arguments.guards, loud=is_main_process()),
         options=network_options(arguments, model_config, row_tokens),
     )  # fmt: skip
     follow_start(arguments, start, row_tokens)
@@ -149,6 +148,7 @@ def run(
             peft_config=peft_config,
             pretraining_rows=text_rows(tokenizer, text, row_tokens),
             shared_rewards=networks.shared_rewards,
+            frozen=networks.frozen,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
 
@@ -162,15 +162,18 @@ def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
 
 
 def ppo_arguments(output: Path, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
-    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default."""
+    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default.
+
+    Not under DeepSpeed, which would hold the weights themselves in bf16 where plain training casts on the way.
+    """
     import torch
 
-    from rlhf_pipeline.arguments import trainer_arguments
+    from rlhf_pipeline.arguments import trainer_arguments, under_deepspeed
     from rlhf_pipeline.machine import cpu_has_bf16
     from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
 
     refuse_fixed(asked)
-    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16()}
+    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16() and not under_deepspeed()}
     arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, output, quick)
     if "per_device_eval_batch_size" not in asked:
         arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
