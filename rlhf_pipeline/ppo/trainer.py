@@ -175,7 +175,7 @@ class PPOTrainer(ActorCriticTrainer):
         """Cut the rollout into one epoch's micro-batches, which completions share a minibatch left to chance."""
         per_minibatch = self.args.gradient_accumulation_steps
         order = torch.randperm(len(rollout["completion_ids"]))
-        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch)
+        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch, self._longest_over_ranks)
         count_tokens(micro_batches, per_minibatch, self._sum_over_ranks)
         return micro_batches
 
@@ -278,6 +278,10 @@ class PPOTrainer(ActorCriticTrainer):
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")
         return summed
+
+    def _longest_over_ranks(self, lengths: Tensor) -> Tensor:
+        everywhere: Tensor = self.accelerator.gather(lengths)
+        return everywhere.view(-1, len(lengths)).amax(dim=0)
 
     @property
     def _autocast(self) -> bool:
