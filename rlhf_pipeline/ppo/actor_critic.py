@@ -84,8 +84,8 @@ class ActorCriticTrainer(RolloutTrainer):
     def _refuse_reentrant(self) -> None:
         if self.args.gradient_checkpointing and zero_stage() == 3:
             raise ConfigError(
-                "gradient_checkpointing: under ZeRO-3 LoRA recomputes reentrantly, and several adapters over one base cannot; "
-                "set gradient_checkpointing to false, or launch with zero2.yaml (make: LAUNCH=zero2)"
+                "gradient_checkpointing: under ZeRO-3 LoRA recomputes reentrantly, and several adapters over one base "
+                "cannot; set gradient_checkpointing to false, or launch with zero2.yaml (make: LAUNCH=zero2)"
             )
 
     def _make_reference(self) -> Forward:
