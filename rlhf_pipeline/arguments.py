@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,12 +59,19 @@ def trainer_arguments(
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = take(cls, {**with_defaults, **settings})
     require_world(arguments.world_size, os.environ)
+    obey_timeout(arguments)
     if arguments.n_gpu > 1:  # transformers would wrap the model in nn.DataParallel and multiply the batch
         raise LaunchError(
             f"one process sees {arguments.n_gpu} GPUs; start one process on each with `accelerate launch --config_file "
             "recipes/accelerate/nvlink.yaml`, or show it one with CUDA_VISIBLE_DEVICES=0"
         )
     return arguments, take(ModelConfig, settings)
+
+
+def obey_timeout(arguments: TrainingArguments) -> None:
+    """Let collective calls fail after `ddp_timeout` seconds on CPUs too, where transformers does not pass it on."""
+    if arguments.use_cpu and arguments.world_size > 1:
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=arguments.ddp_timeout))
 
 
 def refuse_decided(settings: Mapping[str, Setting]) -> None:

@@ -17,7 +17,7 @@ LAYERS = (
     ("records", "config", "artifacts"),
     ("data", "launch", "ppo", "decoding", "machine", "sharding"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
-    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
+    ("jobs", "networks", "prepared", "progress", "stopping", "training", "ppo.trainer", "ranking"),
     ("stages", "evaluate", "feedback"),
     ("cli", "__main__"),
 )

@@ -7,6 +7,7 @@ refs move together. The reference is the policy that training starts from. Left 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -274,14 +275,17 @@ def train_and_publish_both(
     from rlhf_pipeline.models import adapter_base
     from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
+    from rlhf_pipeline.stopping import missing_ranks_named
     from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, SHOWN)
-    train(trainer, job)
     base = adapter_base(job.store, start) or start
-    with trainer.averaged(), job.store.staging() as staged:
+    with missing_ranks_named(trainer, job), contextlib.ExitStack() as after:
+        train(trainer, job, every=trainer.args.steps_per_rollout)
+        after.enter_context(trainer.averaged())
+        staged = after.enter_context(job.store.staging())
         metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
         say(f"ppo: {held_out_line(metrics)}")
         job.need_space(parameters, 0)
@@ -294,7 +298,7 @@ def train_and_publish_both(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({"policy": policy, "critic": critic}, config=config, metrics=numbers)
-    trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.wait_for_everyone()
 
 
 def held_out_line(metrics: Mapping[str, float]) -> str:

@@ -134,8 +134,14 @@ def words(settings: Mapping[str, Any]) -> list[str]:
 
 
 def figures(store: Pipeline, stage: str) -> list[dict[str, float]]:
-    """The logged lines, without times, and without means of means, which hang on how rows fall into batches."""
+    """The logged lines.
+
+    Without times, means of means, which hang on how rows fall into batches, and TRL's count of tokens, which begins
+    anew in a resumed run.
+    """
     left_out = (
+        "num_tokens",
+        "eval_num_tokens",
         "train_",
         "eval_runtime",
         "eval_samples",
