@@ -129,6 +129,8 @@ def measure(output: Path) -> None:
     if not zero:
         found["buckets"] += found["gradients"]
     (output / f"rank{arguments.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
 
 
 def _when_ready(act: Any) -> Any:

@@ -66,10 +66,18 @@ class StopOnRequest(TrainerCallback):
 
 
 @contextmanager
-def missing_ranks_named(trainer: Trainer, job: Job) -> Iterator[None]:
-    """Turn what a collective call raises when another rank is gone into a `LaunchError` with rank and step."""
+def ranks_together(trainer: Trainer, job: Job) -> Iterator[None]:
+    """Train and publish as one of several ranks, and leave them in order.
+
+    Without that, a rank whose library threads still run when Python ends aborts now and then, behind all its work. What
+    a collective call raises when another rank is gone becomes a `LaunchError` with rank and step.
+    """
     try:
         yield
+        _leave(trainer)
+    except Interrupted:
+        _leave(trainer)
+        raise
     except RuntimeError as error:
         if trainer.args.world_size == 1 or isinstance(error, RlhfError) or not _of_a_collective(error):
             raise
@@ -79,6 +87,12 @@ def missing_ranks_named(trainer: Trainer, job: Job) -> Iterator[None]:
             f"its node's log. Nothing was published; the same command goes on from the last checkpoint in "
             f"{job.checkpoints}"
         ) from error
+
+
+def _leave(trainer: Trainer) -> None:
+    if trainer.args.world_size > 1:
+        trainer.accelerator.wait_for_everyone()
+        trainer.accelerator.end_training()
 
 
 def _of_a_collective(error: RuntimeError) -> bool:

@@ -22,7 +22,7 @@ from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.jobs import Job, is_main_process, say
 from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base, adapter_base_name, load_tokenizer
 from rlhf_pipeline.progress import train, watch
-from rlhf_pipeline.stopping import missing_ranks_named
+from rlhf_pipeline.stopping import ranks_together
 from rlhf_pipeline.tokenization import make_fit
 
 NOT_PUBLISHED = ("training_args.bin", "README.md")
@@ -50,7 +50,7 @@ def train_and_publish(
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, shown)
-    with missing_ranks_named(trainer, job), contextlib.ExitStack() as after:
+    with ranks_together(trainer, job), contextlib.ExitStack() as after:
         train(trainer, job)
         metrics = {**trainer.evaluate(), **measure()} if trainer.eval_dataset is not None else {}
         say(f"{job.stage}: {summary(metrics)}")
@@ -63,7 +63,6 @@ def train_and_publish(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({role or job.stage: staged}, config=config, metrics=numbers, also_refs=also_refs)
-        trainer.accelerator.wait_for_everyone()
 
 
 def stage_tokenizer(start: Checkpoint, arguments: Any, *, may_grow: bool = True) -> PreTrainedTokenizerBase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_pipeline.errors import Interrupted, LaunchError, TrainingError
-from rlhf_pipeline.stopping import StopOnRequest, missing_ranks_named
+from rlhf_pipeline.stopping import StopOnRequest, ranks_together
 
 
 class Ranks:
@@ -85,18 +86,44 @@ def test_a_rank_that_is_gone_is_named(error: RuntimeError) -> None:
     )
     job: Any = SimpleNamespace(stage="ppo", checkpoints="runs/checkpoints")
     message = "ppo: rank 2 of 4 lost another one behind step 7 .*goes on from the last"
-    with pytest.raises(LaunchError, match=message), missing_ranks_named(trainer, job):
+    with pytest.raises(LaunchError, match=message), ranks_together(trainer, job):
         raise error
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), TrainingError("gloo is a word")])
 def test_other_errors_stay_what_they_are(error: RuntimeError) -> None:
     trainer: Any = SimpleNamespace(args=SimpleNamespace(world_size=4))
-    with pytest.raises(type(error), match=str(error)), missing_ranks_named(trainer, None):  # type: ignore[arg-type]
+    with pytest.raises(type(error), match=str(error)), ranks_together(trainer, None):  # type: ignore[arg-type]
         raise error
 
 
 def test_one_process_has_lost_nobody() -> None:
     trainer: Any = SimpleNamespace(args=SimpleNamespace(world_size=1))
-    with pytest.raises(RuntimeError, match="gloo"), missing_ranks_named(trainer, None):  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="gloo"), ranks_together(trainer, None):  # type: ignore[arg-type]
         raise RuntimeError(GLOO)
+
+
+class Group:
+    """An accelerator that writes down how it is left."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def wait_for_everyone(self) -> None:
+        """Wait."""
+        self.done.append("wait")
+
+    def end_training(self) -> None:
+        """Leave."""
+        self.done.append("leave")
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("end", [None, Interrupted("stopped")])
+def test_several_ranks_leave_together_when_they_have_done_or_saved(ranks: int, end: Interrupted | None) -> None:
+    group = Group()
+    trainer: Any = SimpleNamespace(args=SimpleNamespace(world_size=ranks), accelerator=group)
+    with pytest.raises(Interrupted) if end else nullcontext(), ranks_together(trainer, None):  # type: ignore[arg-type]
+        if end:
+            raise end
+    assert group.done == (["wait", "leave"] if ranks > 1 else [])

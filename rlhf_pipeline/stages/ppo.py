@@ -275,14 +275,14 @@ def train_and_publish_both(
     from rlhf_pipeline.models import adapter_base
     from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
-    from rlhf_pipeline.stopping import missing_ranks_named
+    from rlhf_pipeline.stopping import ranks_together
     from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, SHOWN)
     base = adapter_base(job.store, start) or start
-    with missing_ranks_named(trainer, job), contextlib.ExitStack() as after:
+    with ranks_together(trainer, job), contextlib.ExitStack() as after:
         train(trainer, job, every=trainer.args.steps_per_rollout)
         after.enter_context(trainer.averaged())
         staged = after.enter_context(job.store.staging())
@@ -298,7 +298,6 @@ def train_and_publish_both(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({"policy": policy, "critic": critic}, config=config, metrics=numbers)
-        trainer.accelerator.wait_for_everyone()
 
 
 def held_out_line(metrics: Mapping[str, float]) -> str:
