@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo demo-overoptimise test test-trl check sft rm reward ppo eval clean
+.PHONY: help install install-dev demo demo-overoptimise test test-distributed test-trl check sft rm reward ppo eval clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -28,14 +28,14 @@ help:
 	@echo "make rm RM_DATA=<...>     train the reward model on rankings (make reward is the same)"
 	@echo "make ppo PPO_DATA=<...>   optimise the policy against it"
 	@echo "make eval                 judge the models of a run"
-	@echo "make install | make test | make test-trl | make check | make clean"
+	@echo "make install | make test | make test-distributed | make test-trl | make check | make clean"
 	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
 	@echo "make bench-rankings       reward models from ranked groups against pairs"
 	@echo "make bench-learning STORIES=<folder of a model of stories>    what PPO learns, against TRL 1.12's, at equal KL"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
-	@echo "LAUNCH=cpu2|gpu1|nvlink|<file>  NPROC=<number of processes>  ARTIFACTS=$(ARTIFACTS)"
+	@echo "LAUNCH=cpu2|gpu1|nvlink|zero1|zero2|zero3|zero3-offload|<file>  NPROC=<number of processes>  ARTIFACTS=$(ARTIFACTS)"
 	@echo 'ARGS="--kl_coef 0.02 ..."  any other setting: rlhf <command> --help'
 
 # --- environment -----------------------------------------------------------------------------------------------------
@@ -141,8 +141,12 @@ UNIT = not e2e and not distributed and not slow
 test: install-dev
 	@rm -f .coverage .coverage.*
 	$(PYTEST) -m '$(UNIT)' $(ARGS)
-	$(PYTEST) -m 'not ($(UNIT))' $(ARGS)
+	$(PYTEST) -m 'not ($(UNIT)) and not distributed' $(ARGS)
 	$(BIN)/coverage report --fail-under=85
+
+# Pairs of processes on the CPU, under DDP and every ZeRO stage.
+test-distributed: install-dev
+	$(BIN)/python -m pytest -ra --durations=15 -m distributed $(ARGS)
 
 # The ends of our range of TRL, and 1.12, the last that had a PPO of its own: our maths is held against it.
 # 1.14 asks for requests without saying so; 1.15 needs Triton, which no CPU build of torch brings.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -63,6 +64,7 @@ def trainer_arguments(
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = take(cls, {**with_defaults, **settings})
     require_world(arguments.world_size, os.environ)
+    obey_timeout(arguments)
     if arguments.n_gpu > 1:  # transformers would wrap the model in nn.DataParallel and multiply the batch
         raise LaunchError(
             f"one process sees {arguments.n_gpu} GPUs; start one process on each with `accelerate launch --config_file "
@@ -88,6 +90,12 @@ def refuse_other_deepspeed(arguments: TrainingArguments) -> None:
     ours = {**vars(arguments), "train_batch_size": micro * steps * arguments.world_size}
     for problem in contradictions(config, ours):
         raise LaunchError(f"{where}: {problem}")
+
+
+def obey_timeout(arguments: TrainingArguments) -> None:
+    """Let collective calls fail after `ddp_timeout` seconds on CPUs too, where transformers does not pass it on."""
+    if arguments.use_cpu and arguments.world_size > 1:
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=arguments.ddp_timeout))
 
 
 def refuse_decided(settings: Mapping[str, Setting]) -> None:

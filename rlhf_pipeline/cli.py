@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rlhf_pipeline import __version__
-from rlhf_pipeline.errors import ConfigError, RlhfError, StorageError
+from rlhf_pipeline.errors import ConfigError, Interrupted, RlhfError, StorageError
 from rlhf_pipeline.launch.processes import check_processes
 
 
@@ -74,7 +74,10 @@ _FULL_DISK_MARKS = ("No space left on device", "unexpected pos", "PytorchStreamW
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    """Run one command and return its exit status.
+
+    0; 2 for what the user can put right; 75 after SIGTERM, with a checkpoint to go on from; 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -89,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's last flush complains
         return 141
+    except Interrupted as stop:
+        return _say(_one_line(stop), stop.exit_code)
     except RlhfError as error:
         return _say(f"error: {_one_line(error)}", error.exit_code)
     except Exception as error:

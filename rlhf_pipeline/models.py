@@ -33,6 +33,7 @@ from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.ensemble import member_ids
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.errors import ModelError, first_line
+from rlhf_pipeline.sharding import gathered
 
 ADAPTER_CONFIG = "adapter_config.json"
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -210,8 +211,12 @@ def _is_classifier(config: PretrainedConfig) -> bool:
 
 
 def _reset_head(model: PreTrainedModel) -> None:
+    """Draw a fresh head from a generator of its own: loading draws other random numbers under other launchers."""
     head = getattr(model, SCORE_HEAD)
-    torch.nn.init.normal_(head.weight, std=(head.weight.shape[1] + 1) ** -0.5)
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    fresh = torch.randn(1, head.in_features, generator=generator) * (head.in_features + 1) ** -0.5
+    with torch.no_grad(), gathered([head.weight], write=True):
+        head.weight.copy_(fresh)
 
 
 def _load(auto_class: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedModel:

@@ -7,11 +7,12 @@ TRL's copy of the policy's start, or the base with its adapter off.) Left out: t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
 from rlhf_pipeline.artifacts import Store
@@ -27,6 +28,7 @@ from rlhf_pipeline.ppo.guards import Guards
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward, fresh_adapter
 from rlhf_pipeline.rewards import Reward, RewardFunction, load_rewards, members_of
 from rlhf_pipeline.scoring import RewardModel, same_tokenizer
+from rlhf_pipeline.sharding import loaded_whole
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -37,8 +39,9 @@ CriticStart = Literal["auto", "reward", "policy"]
 
 @dataclass(frozen=True)
 class Networks:
-    """What the trainer takes; `shared_rewards` are reward models behind the functions that share the policy's base.
+    """What the trainer takes.
 
+    `shared_rewards` are reward models behind the functions that share the policy's base, `frozen` those that do not.
     `zero_is_set`: no reward is a model whose scores have an arbitrary zero.
     """
 
@@ -46,6 +49,7 @@ class Networks:
     critic: Critic | SharedCritic
     reward_functions: list[RewardFunction]
     shared_rewards: list[SharedReward]
+    frozen: list[nn.Module]
     zero_is_set: bool
 
 
@@ -90,8 +94,14 @@ def load_networks(
     shared = [network for model in models for network in model.networks if isinstance(network, SharedReward)]
     for reward in shared:
         say(f"ppo: reward {reward.name.removeprefix('reward_')} shares the policy's base")
+    frozen = [
+        network
+        for model in models
+        for network in model.networks
+        if isinstance(network, nn.Module) and not isinstance(network, SharedReward)
+    ]
     zero_is_set = all(_zero_is_set(model) for model in models)
-    return Networks(policy, first, functions, shared, zero_is_set)
+    return Networks(policy, first, functions, shared, frozen, zero_is_set)
 
 
 def _need_ensemble(models: Sequence[RewardModel], reduction: Reduction) -> None:
@@ -156,13 +166,13 @@ def _whole_critic(
     options = {name: value for name, value in options.items() if name != "quantization_config"} | {"dtype": "float32"}
     if critic == "policy" or (critic == "auto" and not fitting):
         say(f"ppo: the critic starts from {start.parent} with a head of zeros")
-        return Critic.from_policy(merged(load_causal(store, start, **options)))
+        return Critic.from_policy(load_merged(load_causal, store, start, options))
     if not fitting:
         raise ConfigError("critic `reward`: no reward model has the policy's tokenizer; set critic to policy")
     [named, *_] = [reward.checkpoint for reward in rewards if reward.name == fitting[0].name]
     first = members_of(store, cast(Checkpoint, named))[0]
     say(f"ppo: the critic starts from {first.parent}")
-    model = merged(load_classifier(store, first, **options))
+    model = load_merged(load_classifier, store, first, options)
     shift = _first_shift(fitting[0], model.config.num_labels)  # also what lies beside an adapter or in an ensemble
     model.config.update({"reward_offset": shift.offset, "reward_scale": shift.scale})
     return Critic.from_reward(model).scaled(weight.get(fitting[0].name, 1.0))
@@ -189,8 +199,9 @@ def need_lora_alone(lora: Any) -> None:
             )
 
 
-def merged(model: Any) -> Any:
-    """Return a plain model: an adapter is merged into its base."""
-    from accelerate.utils import is_peft_model
-
-    return model.merge_and_unload() if is_peft_model(model) else model
+def load_merged(load: Callable[..., Any], store: Store, checkpoint: Checkpoint, options: Mapping[str, Any]) -> Any:
+    """Load a plain model with `load`: an adapter is merged into its base, on every process, which holds it whole."""
+    if adapter_base(store, checkpoint) is None:
+        return load(store, checkpoint, **options)
+    with loaded_whole():
+        return load(store, checkpoint, **options).merge_and_unload()

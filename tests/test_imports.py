@@ -15,10 +15,10 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
-    ("data", "launch", "ppo", "decoding", "machine", "ensembles", "normalization"),
+    ("data", "launch", "ppo", "decoding", "machine", "ensembles", "normalization", "sharding"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
     ("launch.plan",),
-    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer", "ranking"),
+    ("jobs", "networks", "prepared", "progress", "stopping", "training", "ppo.trainer", "ranking"),
     ("stages", "evaluate", "feedback", "data.command", "data.inspection", "launch.doctor"),
     ("cli", "__main__"),
 )
@@ -26,7 +26,7 @@ LAYER = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in pr
 
 WITHOUT_TORCH = ("errors", "records", "config", "artifacts", "data", "launch", "jobs", "cli", "__main__", "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "vllm"}
-TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments", "ranking.trainer")
+TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments", "ranking.trainer", "sharding")
 ONE_HOME = {"matplotlib": ("evaluate", "artifacts"), "vllm": ("generation",), "yaml": ("config",)}
 VAGUE = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
 

@@ -29,6 +29,7 @@ from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.ppo.forward import backbone_states
 from rlhf_pipeline.ppo.packing import Packed
+from rlhf_pipeline.sharding import gathered, loaded_whole
 
 HEAD_FILE = "value_head.safetensors"
 
@@ -96,7 +97,8 @@ class Critic(nn.Module):
     @torch.no_grad()
     def scaled(self, factor: float, less: float = 0.0) -> Self:
         """Multiply all values by `factor`, then take `less` off; returns itself."""
-        self.head.weight.mul_(factor)
+        with gathered([self.head.weight], write=True):
+            self.head.weight.mul_(factor)
         self.offset = self.offset * factor + less
         return self
 
@@ -138,7 +140,7 @@ class Critic(nn.Module):
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
         config.update({"reward_offset": self.offset, "reward_scale": 1.0})
-        with torch.device("meta"):
+        with loaded_whole(), torch.device("meta"):
             model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)

@@ -38,7 +38,8 @@ class PPOTrainer(ActorCriticTrainer):
     `model` is a folder, or a causal LM loaded from one (the reference is loaded from there again; with PEFT it is the
     base, or a frozen copy of the adapter the model came with). `reward_funcs` take `prompts`, `completions`,
     `completion_ids` and the data set's columns, and return a float for each completion. `pretraining_rows` are token
-    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base.
+    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base,
+    `frozen` those with weights of their own.
     """
 
     _tag_names = ["ppo"]
@@ -58,6 +59,7 @@ class PPOTrainer(ActorCriticTrainer):
         peft_config: Any = None,
         pretraining_rows: Sequence[Sequence[int]] = (),
         shared_rewards: Sequence[SharedReward] = (),
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         for function in reward_funcs:
             if isinstance(function, str | nn.Module):
@@ -65,6 +67,7 @@ class PPOTrainer(ActorCriticTrainer):
         super().__init__(
             critic,
             shared_rewards=shared_rewards,
+            frozen=frozen,
             model=model,
             reward_funcs=list(reward_funcs),
             args=args,
@@ -172,7 +175,7 @@ class PPOTrainer(ActorCriticTrainer):
         """Cut the rollout into one epoch's micro-batches, which completions share a minibatch left to chance."""
         per_minibatch = self.args.gradient_accumulation_steps
         order = torch.randperm(len(rollout["completion_ids"]))
-        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch)
+        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch, self._longest_over_ranks)
         count_tokens(micro_batches, per_minibatch, self._sum_over_ranks)
         return micro_batches
 
@@ -278,6 +281,10 @@ class PPOTrainer(ActorCriticTrainer):
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")
         return summed
+
+    def _longest_over_ranks(self, lengths: Tensor) -> Tensor:
+        everywhere: Tensor = self.accelerator.gather(lengths)
+        return everywhere.view(-1, len(lengths)).amax(dim=0)
 
     @property
     def _autocast(self) -> bool:

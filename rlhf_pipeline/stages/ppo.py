@@ -7,7 +7,9 @@ refs move together. The reference is the policy that training starts from. Left 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,6 +143,7 @@ def run(
             peft_config=get_peft_config(model_config),
             pretraining_rows=text_rows(tokenizer, text, row_tokens),
             shared_rewards=networks.shared_rewards,
+            frozen=networks.frozen,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
 
@@ -182,15 +185,19 @@ def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
 
 
 def ppo_arguments(output: Path, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
-    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default."""
+    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default.
+
+    Not under DeepSpeed, which would hold the weights themselves in bf16 where plain training casts on the way.
+    """
     import torch
 
     from rlhf_pipeline.arguments import trainer_arguments
+    from rlhf_pipeline.launch.processes import under_deepspeed
     from rlhf_pipeline.machine import cpu_has_bf16
     from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
 
     refuse_fixed(asked)
-    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16()}
+    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16() and not under_deepspeed(os.environ)}
     arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, output, quick)
     if "per_device_eval_batch_size" not in asked:
         arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
@@ -301,14 +308,17 @@ def train_and_publish_both(
     from rlhf_pipeline.models import adapter_base
     from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
+    from rlhf_pipeline.stopping import ranks_together
     from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, SHOWN)
-    train(trainer, job)
     base = adapter_base(job.store, start) or start
-    with trainer.averaged(), job.store.staging() as staged:
+    with ranks_together(trainer, job), contextlib.ExitStack() as after:
+        train(trainer, job, every=trainer.args.steps_per_rollout)
+        after.enter_context(trainer.averaged())
+        staged = after.enter_context(job.store.staging())
         metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
         say(f"ppo: {held_out_line(metrics)}")
         job.need_space(parameters, 0)
@@ -321,7 +331,6 @@ def train_and_publish_both(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({"policy": policy, "critic": critic}, config=config, metrics=numbers)
-    trainer.accelerator.wait_for_everyone()
 
 
 def held_out_line(metrics: Mapping[str, float]) -> str:
