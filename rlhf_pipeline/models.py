@@ -214,7 +214,7 @@ def _reset_head(model: PreTrainedModel) -> None:
     """Draw a fresh head from a generator of its own: loading draws other random numbers under other launchers."""
     head = getattr(model, SCORE_HEAD)
     generator = torch.Generator().manual_seed(torch.initial_seed())
-    fresh = torch.randn(1, head.in_features, generator=generator) * (head.in_features + 1) ** -0.5
+    fresh = torch.randn(head.out_features, head.in_features, generator=generator) * (head.in_features + 1) ** -0.5
     with torch.no_grad(), gathered([head.weight], write=True):
         head.weight.copy_(fresh)
 
