@@ -21,6 +21,9 @@ from rlhf_pipeline.launch.doctor.nvml import Cards, library, read_cards
 from rlhf_pipeline.launch.doctor.packages import TESTED, check_packages, versions
 from rlhf_pipeline.launch.doctor.settings import DoctorSettings
 
+STARTS_DOCTORS_ONLY = "SLURM_STEP_NUM_TASKS"
+"""Says that srun started this process itself: right for a doctor (`nodes.place`), and not for a stage."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -62,7 +65,8 @@ def check_machine(settings: DoctorSettings, machine: Machine) -> list[Finding]:
     findings = [*check_packages(), *check_gpus(machine.cards, machine.torch)]
     interfaces = [name for _, name in socket.if_nameindex()]
     findings += check_communication(os.environ, interfaces, machine.nccl)
-    findings += [check_environment(os.environ), *check_artifacts(Path(settings.artifacts))]
+    started_by = {name: value for name, value in os.environ.items() if name != STARTS_DOCTORS_ONLY}
+    findings += [check_environment(started_by), *check_artifacts(Path(settings.artifacts))]
     try:
         recipe = read_recipe(settings.recipe)
     except ConfigError as error:

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 
 from rlhf_pipeline import cli
 from rlhf_pipeline.errors import LaunchError
-from rlhf_pipeline.launch.doctor import artifact_folder
+from rlhf_pipeline.launch.doctor import artifact_folder, nodes
 from rlhf_pipeline.launch.doctor.nodes import Place, place
 from tests.tiny import make_llama
 
@@ -83,9 +84,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(rank: int, port: int, *typed: str, **variables: str) -> subprocess.Popen[str]:
-    launcher = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "MASTER_PORT": str(port)}
-    environ = {**os.environ, **launcher, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", **variables}
+def by_torchrun(rank: int) -> dict[str, str]:
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+
+
+def by_srun(rank: int) -> dict[str, str]:
+    return {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}
+
+
+def start(launcher: dict[str, str], port: int, *typed: str) -> subprocess.Popen[str]:
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    environ = {**os.environ, **launcher, **meeting, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "rlhf_pipeline", "doctor", "--json", *typed]
     return subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -100,7 +109,7 @@ def answers(first: subprocess.Popen[str], second: subprocess.Popen[str]) -> dict
 @pytest.mark.distributed
 def test_two_processes_of_one_machine(tmp_path: Path) -> None:
     port, folder = free_port(), ("--artifacts", str(tmp_path))
-    found = answers(start(0, port, *folder), start(1, port, *folder))
+    found = answers(start(by_torchrun(0), port, *folder), start(by_torchrun(1), port, *folder))
     assert found["machines"]["seen"] == f"2 processes on 1 machines: {socket.gethostname()} 2"
     assert found["shared artifacts"]["status"] == found["same software"]["status"] == "pass"
     assert "its locks" in found["shared artifacts"]["seen"] and list(tmp_path.iterdir()) == []
@@ -112,8 +121,26 @@ def test_two_that_differ(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     port = free_port()
-    first = start(0, port, "--nodes", "2", "--artifacts", str(tmp_path / "one"))
-    found = answers(first, start(1, port, "--nodes", "2", "--artifacts", str(tmp_path / "two")))
+    first = start(by_srun(0), port, "--nodes", "2", "--artifacts", str(tmp_path / "one"))
+    found = answers(first, start(by_srun(1), port, "--nodes", "2", "--artifacts", str(tmp_path / "two")))
+    assert found["environment"]["status"] == "pass"
     assert first.returncode == 1 and found["machines"]["status"] == "fail"
     assert found["shared artifacts"]["seen"] == f"named {tmp_path}/one, {tmp_path}/two"
     assert found["machines"]["fix"] == "--nodes says 2; check num_machines, or the list of hosts"
+
+
+def test_no_meeting_point(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    for name, value in by_srun(0).items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["doctor"]) == 2
+    assert "error: MASTER_ADDR is not set; export the name of the first machine" in capsys.readouterr().err
+
+
+def test_others_that_do_not_come(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "PATIENCE", timedelta(seconds=1))
+    for name, value in {**by_torchrun(0), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}.items():
+        monkeypatch.setenv(name, value)
+    assert cli.main(["doctor"]) == 2
+    error = capsys.readouterr().err
+    assert "error: rank 0 did not meet all 2 at 127.0.0.1:" in error and "within 1 s" in error
