@@ -4,7 +4,7 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help install install-dev demo demo-overoptimise test test-trl check sft rm reward ppo eval clean
+.PHONY: help install install-dev demo demo-overoptimise test test-distributed test-trl check sft rm reward ppo eval clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -28,13 +28,14 @@ help:
 	@echo "make rm RM_DATA=<...>     train the reward model on rankings (make reward is the same)"
 	@echo "make ppo PPO_DATA=<...>   optimise the policy against it"
 	@echo "make eval                 judge the models of a run"
-	@echo "make install | make test | make test-trl | make check | make clean"
+	@echo "make install | make test | make test-distributed | make test-trl | make check | make clean"
 	@echo "make bench-quick | make bench    time PPO against TRL 1.12's (benchmarks/README.md)"
+	@echo "make bench-rankings       reward models from ranked groups against pairs"
 	@echo "make bench-learning STORIES=<folder of a model of stories>    what PPO learns, against TRL 1.12's, at equal KL"
 	@echo
 	@echo "RUN=$(RUN)  which run's models (refs) to read and write     MODEL= REWARD=  start from something else"
 	@echo "DATA=  with a single target     RECIPE=tldr-1b  settings of recipes/<name>/     SEED=  FORCE=1"
-	@echo "LAUNCH=cpu2|gpu1|nvlink|<file>  NPROC=<number of processes>  ARTIFACTS=$(ARTIFACTS)"
+	@echo "LAUNCH=cpu2|gpu1|nvlink|zero1|zero2|zero3|zero3-offload|<file>  NPROC=<number of processes>  ARTIFACTS=$(ARTIFACTS)"
 	@echo 'ARGS="--kl_coef 0.02 ..."  any other setting: rlhf <command> --help'
 
 # --- environment -----------------------------------------------------------------------------------------------------
@@ -140,14 +141,18 @@ UNIT = not e2e and not distributed and not slow
 test: install-dev
 	@rm -f .coverage .coverage.*
 	$(PYTEST) -m '$(UNIT)' $(ARGS)
-	$(PYTEST) -m 'not ($(UNIT))' $(ARGS)
+	$(PYTEST) -m 'not ($(UNIT)) and not distributed' $(ARGS)
 	$(BIN)/coverage report --fail-under=85
+
+# Pairs of processes on the CPU, under DDP and every ZeRO stage.
+test-distributed: install-dev
+	$(BIN)/python -m pytest -ra --durations=15 -m distributed $(ARGS)
 
 # The ends of our range of TRL, and 1.12, the last that had a PPO of its own: our maths is held against it.
 # 1.14 asks for requests without saying so; 1.15 needs Triton, which no CPU build of torch brings.
 TRL_OLDEST = .venv-trl-oldest
 TRL_VENV ?= .venv-trl112
-ON_TRL = tests/ppo tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
+ON_TRL = tests/ppo tests/ranking tests/stages tests/test_training.py tests/test_models.py tests/test_arguments.py
 
 $(TRL_OLDEST)/.installed: pyproject.toml constraints.txt | $(VENV)/.installed
 	@echo "installing the oldest TRL of our range into $(TRL_OLDEST); a minute or two, once"
@@ -170,7 +175,7 @@ check: install-dev
 
 # --- benchmarks: a second environment holds the last TRL that had a PPO trainer ----------------------------------------
 
-.PHONY: bench bench-quick bench-learning
+.PHONY: bench bench-quick bench-learning bench-rankings
 
 COMPARE = $(BIN)/python -m benchmarks.compare --trl-python $(TRL_VENV)/bin/python
 
@@ -189,6 +194,11 @@ bench: install $(TRL_VENV)/.installed
 	$(COMPARE) bench-64 --repeats 3
 	$(COMPARE) bench-256 --prompts 256 --repeats 1
 	$(BIN)/python -m benchmarks.scaling
+
+bench-rankings: demo
+	$(BIN)/python -m benchmarks.rankings
+	$(BIN)/python -m benchmarks.overfitting --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
+	$(BIN)/python -m benchmarks.noisy_labellers --run '$(DEMO)' --artifacts '$(ARTIFACTS)'
 
 bench-learning: install $(TRL_VENV)/.installed
 	$(BIN)/python -m benchmarks.learning --trl-python $(TRL_VENV)/bin/python \

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,8 +20,10 @@ from trl import ModelConfig
 
 from rlhf_pipeline.config import Setting, refuse_unknown, take
 from rlhf_pipeline.errors import ConfigError, LaunchError
-from rlhf_pipeline.launch.processes import require_world, world_size
-from rlhf_pipeline.machine import keep_freed_memory
+from rlhf_pipeline.launch.build_tools import build_problem
+from rlhf_pipeline.launch.deepspeed_file import check_deepspeed, contradictions, from_environment, read_deepspeed
+from rlhf_pipeline.launch.processes import require_world, under_deepspeed, world_size
+from rlhf_pipeline.machine import bf16_problem, keep_freed_memory
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -41,8 +44,8 @@ def trainer_arguments(
 ) -> tuple[Arguments, ModelConfig]:
     """Build a trainer configuration and ModelConfig from what `own` (the stage's dataclass) leaves over.
 
-    Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, or decided elsewhere, and
-    `LaunchError` where the trainer sees fewer processes than were started.
+    Raises `ConfigError` naming the place of a setting that is unknown, of the wrong type, decided elsewhere or beyond
+    the machine, and `LaunchError` where the trainer sees fewer processes than were started or DeepSpeed other settings.
     """
     quiet_libraries()
     if not torch.cuda.is_available():
@@ -53,17 +56,46 @@ def trainer_arguments(
         name: Setting(name, value, "default")
         for name, value in {**machine_defaults(), "output_dir": str(output_dir), **defaults}.items()
     }
+    by_deepspeed = under_deepspeed(os.environ) or "deepspeed" in settings
+    if by_deepspeed and not torch.cuda.is_available() and (problem := build_problem(os.environ)):
+        raise LaunchError(f"DeepSpeed on a CPU compiles an operation: {problem}")
     with warnings.catch_warnings():
         # transformers renames it in v6, TRL still has it under the old name: remove once TRL does not
         warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
         arguments = take(cls, {**with_defaults, **settings})
     require_world(arguments.world_size, os.environ)
+    obey_timeout(arguments)
     if arguments.n_gpu > 1:  # transformers would wrap the model in nn.DataParallel and multiply the batch
         raise LaunchError(
             f"one process sees {arguments.n_gpu} GPUs; start one process on each with `accelerate launch --config_file "
             "recipes/accelerate/nvlink.yaml`, or show it one with CUDA_VISIBLE_DEVICES=0"
         )
+    if arguments.bf16 and (problem := bf16_problem()):
+        raise ConfigError(f"{settings['bf16'].where}: `bf16`: {problem}; leave it out, or give fp16: true")
+    if by_deepspeed:
+        refuse_other_deepspeed(arguments)
     return arguments, take(ModelConfig, settings)
+
+
+def refuse_other_deepspeed(arguments: TrainingArguments) -> None:
+    """Raise `LaunchError` where DeepSpeed's settings could not work, or are not those of the stage."""
+    if isinstance(arguments.deepspeed, dict):
+        config, where = arguments.deepspeed, "deepspeed"
+    elif arguments.deepspeed:
+        config, where = read_deepspeed(arguments.deepspeed, "deepspeed"), arguments.deepspeed
+    else:
+        config, where = from_environment(os.environ)
+    check_deepspeed(config, where, arguments.world_size)
+    micro, steps = arguments.per_device_train_batch_size, arguments.gradient_accumulation_steps
+    ours = {**vars(arguments), "train_batch_size": micro * steps * arguments.world_size}
+    for problem in contradictions(config, ours):
+        raise LaunchError(f"{where}: {problem}")
+
+
+def obey_timeout(arguments: TrainingArguments) -> None:
+    """Let collective calls fail after `ddp_timeout` seconds on CPUs too, where transformers does not pass it on."""
+    if arguments.use_cpu and arguments.world_size > 1:
+        torch.distributed.distributed_c10d._set_pg_timeout(timedelta(seconds=arguments.ddp_timeout))
 
 
 def refuse_decided(settings: Mapping[str, Setting]) -> None:
@@ -86,7 +118,7 @@ def machine_defaults() -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "bf16": gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         "gradient_checkpointing": gpu,
-        "use_cpu": not gpu and not _under_deepspeed(),
+        "use_cpu": not gpu and not under_deepspeed(os.environ),
         "report_to": "none",
         "save_total_limit": 2,
         "disable_tqdm": True,
@@ -95,10 +127,6 @@ def machine_defaults() -> dict[str, Any]:
         "ddp_find_unused_parameters": False,
     }
     return {**defaults, "ddp_backend": "gloo"} if not gpu and world_size(os.environ) > 1 else defaults
-
-
-def _under_deepspeed() -> bool:
-    return os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true")
 
 
 def resolved(arguments: TrainingArguments, model_config: ModelConfig) -> dict[str, Any]:

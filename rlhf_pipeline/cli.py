@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from rlhf_pipeline import __version__
-from rlhf_pipeline.errors import ConfigError, RlhfError, StorageError
+from rlhf_pipeline.errors import ConfigError, Interrupted, RlhfError, StorageError
 from rlhf_pipeline.launch.processes import check_processes
 
 
@@ -29,7 +29,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "world": Command("rlhf_pipeline.data.world.command", "generate the miniature world: texts, tokenizer, prompts"),
-    "data": Command("rlhf_pipeline.data.command", "curate, split and audit data sets"),
+    "data": Command("rlhf_pipeline.data.command", "inspect, curate, split and audit data sets"),
     "pretrain": Command("rlhf_pipeline.stages.pretrain", "train a causal language model on raw text"),
     "sft": Command("rlhf_pipeline.stages.sft", "fine-tune a base checkpoint on demonstrations"),
     "sample": Command("rlhf_pipeline.feedback.sample", "write K completions of a model for every prompt"),
@@ -39,6 +39,10 @@ COMMANDS = {
     "eval": Command("rlhf_pipeline.evaluate.command", "judge the models of a run and write the report"),
     "evaluate": Command("rlhf_pipeline.evaluate.subcommands", "measure reward models (reward), or models (models)"),
     "artifacts": Command("rlhf_pipeline.artifacts.command", "list, show, verify, merge and collect artifacts"),
+    "plan": Command("rlhf_pipeline.launch.plan.command", "what a stage needs in memory and time on given GPUs"),
+    "doctor": Command(
+        "rlhf_pipeline.launch.doctor.command", "check this machine, or all of a run, and say what to fix"
+    ),
     "check-launch": Command("rlhf_pipeline.launch.launch_files", "check an accelerate launch file before using it"),
 }
 TRAINING = ("pretrain", "sft", "reward", "ppo")
@@ -53,7 +57,10 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
     "TRL_EXPERIMENTAL_SILENCE": "1",
 }
-_SAID_ON_EVERY_CPU = "Setting accelerator to CPU"  # DeepSpeed, as soon as anything imports it
+_NOT_WORTH_SAYING = {
+    "DeepSpeed": "Setting accelerator to CPU",  # as soon as anything imports it
+    "trl.trainer.grpo_trainer": "`model_init_kwargs` will be ignored",  # by the policy; the reference is loaded by them
+}
 
 _DISK_ERRORS = {
     errno.ENOSPC: "the disk is full; free some space (`rlhf artifacts gc`) or use another --artifacts folder",
@@ -67,11 +74,15 @@ _FULL_DISK_MARKS = ("No space left on device", "unexpected pos", "PytorchStreamW
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0, 2 for what the user can put right, 130 after Ctrl-C."""
+    """Run one command and return its exit status.
+
+    0; 2 for what the user can put right; 75 after SIGTERM, with a checkpoint to go on from; 130 after Ctrl-C.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    logging.getLogger("DeepSpeed").addFilter(_is_worth_saying)
+    for name in _NOT_WORTH_SAYING:
+        logging.getLogger(name).addFilter(_is_worth_saying)
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -81,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the interpreter's last flush complains
         return 141
+    except Interrupted as stop:
+        return _say(_one_line(stop), stop.exit_code)
     except RlhfError as error:
         return _say(f"error: {_one_line(error)}", error.exit_code)
     except Exception as error:
@@ -125,7 +138,7 @@ def help_page() -> str:
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:
-    return _SAID_ON_EVERY_CPU not in record.getMessage()
+    return _NOT_WORTH_SAYING[record.name] not in record.getMessage()
 
 
 def storage_error(error: BaseException) -> StorageError | None:

@@ -7,7 +7,8 @@
     ├── ModelError       a checkpoint or tokenizer cannot serve in this stage             (also a ValueError)
     ├── LaunchError      processes were started in a way that cannot work                 (also a RuntimeError)
     ├── StorageError     the disk is full, read-only or gone                              (also an OSError)
-    └── TrainingError    training cannot go on: NaN, a guard that stops                   (also a RuntimeError)
+    ├── TrainingError    training cannot go on: NaN, a guard that stops                   (also a RuntimeError)
+    └── Interrupted      asked to stop by SIGTERM: saved, goes on later; exit status 75
 
 A message says what was seen, where (file and line, or config key) and what to type next.
 """
@@ -47,6 +48,12 @@ class StorageError(RlhfError, OSError):
 
 class TrainingError(RlhfError, RuntimeError):
     """Training cannot go on: a NaN, or a guard that stops the run."""
+
+
+class Interrupted(RlhfError):
+    """Training was asked to stop and has saved a checkpoint; 75 is EX_TEMPFAIL, "try again later", of sysexits.h."""
+
+    exit_code = 75
 
 
 def first_line(error: BaseException) -> str:

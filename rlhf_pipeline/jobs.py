@@ -20,19 +20,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlhf_pipeline.artifacts import Store, storage_errors
+from rlhf_pipeline.artifacts.storage import write_atomic
 from rlhf_pipeline.config import Setting, given, help_text, names
 from rlhf_pipeline.derived import file_hash
-from rlhf_pipeline.errors import ConfigError
-from rlhf_pipeline.launch.processes import world_size
+from rlhf_pipeline.errors import ConfigError, LaunchError
+from rlhf_pipeline.launch.processes import this_rank, world_size
 
 KEY_VERSION = 2
 """Rises when the same inputs come to mean another result; 2: a prompt's side hangs on its own hash alone."""
 DONE = "published.json"
+INPUTS = "inputs.json"
+BATCH_SETTINGS = frozenset({
+    "processes", "per_device_train_batch_size", "gradient_accumulation_steps", "steps_per_generation",
+    "per_device_eval_batch_size",
+})  # fmt: skip
+"""Settings that change when the number of processes does, to keep the global batch."""
 
 NOT_IN_KEY = frozenset({
     "run", "artifacts", "force", "config", "preset", "base", "model", "reward", "data", "data_format", "ptx_data",
     "normalize_on", "tokenizer", "report_to",
-    "run_name", "disable_tqdm", "logging_steps", "logging_strategy", "logging_first_step", "log_level",
+    "run_name", "ddp_timeout", "disable_tqdm", "logging_steps", "logging_strategy", "logging_first_step", "log_level",
     "save_total_limit", "keep_checkpoints", "model_revision",
     "dataloader_num_workers", "dataset_num_proc", "push_to_hub", "hub_model_id", "hub_private_repo", "hub_token",
 })  # fmt: skip
@@ -70,7 +77,7 @@ class StageSettings:
 
 def is_main_process() -> bool:
     """Whether this is rank 0, as the launcher told it."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return this_rank(os.environ) == 0
 
 
 def say(text: str) -> None:
@@ -90,8 +97,13 @@ class Job:
         asked: Mapping[str, Setting],
         parents: Mapping[str, str],
         data: Mapping[str, str],
+        ref_names: Mapping[str, str] | None = None,
     ) -> None:
-        """`asked` is what the user gave; `parents` map roles to ids, `data` names to content fingerprints."""
+        """`asked` is what the user gave; `parents` map roles to ids, `data` names to content fingerprints.
+
+        `ref_names` map roles to the refs that name what is published, where these are not the roles.
+        """
+        self.ref_names = dict(ref_names or {})
         self.stage, self.store, self.run = stage, store, settings.run
         self.force, self.keep_checkpoints = settings.force, settings.keep_checkpoints
         self.parents, self.data = dict(parents), dict(data)
@@ -105,7 +117,8 @@ class Job:
         }
         if world_size(os.environ) > 1:  # the same settings then mean larger batches
             self.inputs["settings"]["processes"] = world_size(os.environ)
-        self.key = hashlib.sha256(json.dumps(self.inputs, sort_keys=True, default=str).encode()).hexdigest()
+        self._inputs_text = json.dumps(self.inputs, sort_keys=True, default=str)
+        self.key = hashlib.sha256(self._inputs_text.encode()).hexdigest()
         self.started = time.monotonic()
 
     @property
@@ -128,9 +141,9 @@ class Job:
             return False
         found = {self.store.manifest(object_id).kind: object_id for object_id in self.store.find(self.key)}
         if not set(roles) <= set(found):
-            self._explain(roles[0])
+            self._explain(self.ref_names.get(roles[0], roles[0]))
             return False
-        answers = {role: found[role] for role in roles}
+        answers = {self.ref_names.get(role, role): found[role] for role in roles}
         refs = {role: name for role, name in {**(also_refs or {}), **answers}.items() if self.store.has(name)}
         if is_main_process() and any(self.store.ref(self.run, role) != name for role, name in refs.items()):
             self.store.set_refs(self.run, refs)
@@ -164,8 +177,27 @@ class Job:
                     shutil.rmtree(self.directory)
                 with storage_errors(f"{self.directory}: cannot create"):
                     self.directory.mkdir(parents=True, exist_ok=True)
+                    write_atomic(self.directory / INPUTS, self._inputs_text)
             with storage_errors(f"{self.directory}: cannot write"):
                 yield self
+
+    def refuse_other_processes(self, complete: str) -> None:
+        """Raise `LaunchError` where this very training was begun by another number of processes, and not finished.
+
+        Such a run has a checkpoint marked `complete`; it differs from this one in how batches are shared out alone.
+        """
+        for file in sorted(self.directory.parent.glob(f"*/{INPUTS}")):
+            if (file.parent / DONE).is_file() or not list(file.parent.glob(f"checkpoints/*/{complete}")):
+                continue
+            inputs = json.loads(file.read_text(encoding="utf-8"))
+            changed = {name for name, _, _ in _differences(inputs, json.loads(self._inputs_text))}
+            if "processes" in changed and changed <= BATCH_SETTINGS:
+                before, now = (one["settings"].get("processes", 1) for one in (inputs, self.inputs))
+                raise LaunchError(
+                    f"{self.stage}: {before} processes began this training, and this is {now}: a checkpoint holds the "
+                    "share of each process in optimizer, random numbers and data. Type the command as it was, with "
+                    f"{before} processes (make: NPROC={before}), or remove {file.parent} to begin anew"
+                )
 
     def set_aside(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Write rows that are not used to `<name>.jsonl` in the working folder, so that nothing vanishes."""
@@ -211,7 +243,8 @@ class Job:
             )
             for role, folder in folders.items()
         }
-        self.store.set_refs(self.run, {**(also_refs or {}), **ids})
+        refs = {self.ref_names.get(role, role): name for role, name in ids.items()}
+        self.store.set_refs(self.run, {**(also_refs or {}), **refs})
         if not self.keep_checkpoints:
             for checkpoint in self.checkpoints.glob("checkpoint-*"):
                 shutil.rmtree(checkpoint, ignore_errors=True)

@@ -39,6 +39,14 @@ def cpu_has_bf16() -> bool:
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "sve_bf16"))
 
 
+def bf16_problem() -> str | None:
+    """Say why the GPU could only imitate bf16, at a fraction of its speed; None where it has bf16, or there is none."""
+    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False):
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    return f"{torch.cuda.get_device_name()} (compute capability {major}.{minor}) has no bf16; that came with 8.0"
+
+
 def cpu_attention(tokens: int) -> dict[str, str]:
     """The attention that is quickest on a CPU for rows of up to `tokens`, as an option of `from_pretrained`."""
     return {"attn_implementation": "eager"} if tokens <= EAGER_TOKENS else {}

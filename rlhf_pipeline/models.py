@@ -30,8 +30,10 @@ from trl import ModelConfig, get_quantization_config
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import member_ids
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.errors import ModelError, first_line
+from rlhf_pipeline.sharding import gathered
 
 ADAPTER_CONFIG = "adapter_config.json"
 CAUSAL_SUFFIXES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -76,11 +78,11 @@ def check_causal(config: PretrainedConfig, name: str) -> None:
         )
 
 
-def check_classifier(config: PretrainedConfig, name: str) -> None:
-    """Raise `ModelError` unless the checkpoint can give one score per sequence.
+def check_classifier(config: PretrainedConfig, name: str, heads: int = 1) -> None:
+    """Raise `ModelError` unless the checkpoint can give one score per sequence, or one for each of `heads`.
 
-    That is a sequence classifier with one label, or a causal language model whose architecture transformers has a
-    sequence-classification class for.
+    That is a sequence classifier with as many labels, which says that they are `reward_heads` where they are several;
+    or a causal language model whose architecture transformers has a sequence-classification class for.
     """
     if type(config) not in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
         raise ModelError(
@@ -89,21 +91,30 @@ def check_classifier(config: PretrainedConfig, name: str) -> None:
         )
     if not _is_classifier(config):
         check_causal(config, name)
-    elif config.num_labels != 1:
+    elif config.num_labels != 1 and getattr(config, "reward_heads", 1) != config.num_labels:
         raise ModelError(
             f"{name}: gives {config.num_labels} labels, and a reward is one number; "
             "name a sequence classifier with num_labels = 1"
         )
+    elif config.num_labels != heads:
+        raise ModelError(
+            f"{name}: a reward model with {config.num_labels} heads, and {heads} are asked for; start from a causal "
+            f"language model, or pass `--ensemble heads --ensemble_size {config.num_labels}`"
+            + (", or leave both out" if config.num_labels == 1 else "")
+        )
 
 
 def check_scorer(checkpoint: Checkpoint, trust_remote_code: bool = False) -> None:
-    """Raise `ModelError` unless the checkpoint scores already: a classifier with one label, or an adapter of one."""
+    """Raise `ModelError` unless the checkpoint scores already: a classifier with one label, or an adapter of one.
+
+    One with several labels that are the heads of an ensemble scores too.
+    """
     if adapter_base_name(checkpoint.location) is not None:
         task = json.loads((Path(checkpoint.location) / ADAPTER_CONFIG).read_text(encoding="utf-8")).get("task_type")
         holds, scores = f"an adapter for {task}", task == "SEQ_CLS"
     else:
         config = load_config(checkpoint, trust_remote_code)
-        check_classifier(config, checkpoint.location)
+        check_classifier(config, checkpoint.location, getattr(config, "reward_heads", 1))
         holds, scores = ", ".join(config.architectures or ["no named architecture"]), _is_classifier(config)
     if not scores:
         raise ModelError(
@@ -135,21 +146,31 @@ def load_causal(store: Store, checkpoint: Checkpoint, *, trainable: bool = False
     return _load(AutoModelForCausalLM, checkpoint, options)
 
 
+def reward_heads(checkpoint: Checkpoint, trust_remote_code: bool = False) -> int:
+    """How many heads a reward model has: `reward_heads` of its config.json, which an adapter may have beside it."""
+    if adapter_base_name(checkpoint.location) is None:
+        return int(getattr(load_config(checkpoint, trust_remote_code), "reward_heads", 1))
+    beside = Path(checkpoint.location) / "config.json"
+    return int(json.loads(beside.read_text(encoding="utf-8")).get("reward_heads", 1)) if beside.is_file() else 1
+
+
 def load_classifier(
-    store: Store, checkpoint: Checkpoint, *, trainable: bool = False, **options: Any
+    store: Store, checkpoint: Checkpoint, *, trainable: bool = False, heads: int | None = None, **options: Any
 ) -> PreTrainedModel:
     """Load a model with one score per sequence; a causal checkpoint gets a fresh head N(0, 1/sqrt(d+1)).
 
-    The head's scale is that of Stiennon et al. 2020 (summarize-from-feedback). Raises `ModelError` where the
-    architecture has no such class, or where the checkpoint has more labels than one.
+    The head's scale is that of Stiennon et al. 2020 (summarize-from-feedback). `heads` is how many scores it shall
+    have, each from a head of its own; None: as many as it has. Raises `ModelError` where the architecture has no such
+    class, or where the checkpoint has another number of labels.
     """
+    heads = heads or reward_heads(checkpoint, bool(options.get("trust_remote_code")))
     adapted = adapter_base(store, checkpoint)
     if adapted is not None:
-        return _with_adapter(load_classifier(store, adapted, **options), checkpoint, trainable)
+        return _with_adapter(load_classifier(store, adapted, heads=heads, **options), checkpoint, trainable)
     config = load_config(checkpoint, bool(options.get("trust_remote_code")))
-    check_classifier(config, checkpoint.location)
+    check_classifier(config, checkpoint.location, heads)
     with suppress_seqcls_warning():
-        model = _load(AutoModelForSequenceClassification, checkpoint, {**options, "num_labels": 1})
+        model = _load(AutoModelForSequenceClassification, checkpoint, {**options, "num_labels": heads})
     if not _is_classifier(config):
         _reset_head(model)
     return model
@@ -190,11 +211,17 @@ def _is_classifier(config: PretrainedConfig) -> bool:
 
 
 def _reset_head(model: PreTrainedModel) -> None:
+    """Draw a fresh head from a generator of its own: loading draws other random numbers under other launchers."""
     head = getattr(model, SCORE_HEAD)
-    torch.nn.init.normal_(head.weight, std=(head.weight.shape[1] + 1) ** -0.5)
+    generator = torch.Generator().manual_seed(torch.initial_seed())
+    fresh = torch.randn(head.out_features, head.in_features, generator=generator) * (head.in_features + 1) ** -0.5
+    with torch.no_grad(), gathered([head.weight], write=True):
+        head.weight.copy_(fresh)
 
 
 def _load(auto_class: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> PreTrainedModel:
+    if members := member_ids(checkpoint.location):
+        raise ModelError(f"{checkpoint.parent} is an ensemble, and one model is needed; name {' or '.join(members)}")
     model: PreTrainedModel
     disable_progress_bar()
     try:
@@ -245,6 +272,12 @@ def _with_adapter(base: PreTrainedModel, checkpoint: Checkpoint, trainable: bool
         adapted = PeftModel.from_pretrained(base, checkpoint.location, is_trainable=trainable)
     adapted.active_peft_config.base_model_name_or_path = base.name_or_path  # saving looks there, an id it asks the hub
     return cast(PreTrainedModel, adapted)
+
+
+def add_adapter(model: Any, checkpoint: Checkpoint, name: str) -> None:
+    """Load one more LoRA adapter of the same base, under `name`, into what `load_classifier` made of the first."""
+    with _old_names():
+        model.load_adapter(checkpoint.location, adapter_name=name)
 
 
 @contextmanager

@@ -5,13 +5,13 @@ Every row that was read is trained on, held out, or set aside with its reason; `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from tqdm import tqdm
 
-from rlhf_pipeline.data.pairs import ordered_pairs
+from rlhf_pipeline.data.pairs import Ties, compared_pairs
 from rlhf_pipeline.data.sources import Rows
 from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.encoding import LongRow, OnLongRow, encode_completion, encode_prompt, fit
@@ -88,9 +88,16 @@ def _need_rows(prepared: Prepared[R], rows: Rows[R]) -> None:
 
 
 def report(
-    job: Job, rows: Rows[R], prepared: Prepared[R], pairs_left_out: Mapping[str, int] | None = None
+    job: Job,
+    rows: Rows[R],
+    prepared: Prepared[R],
+    pairs: Mapping[str, int] | None = None,
+    pairs_left_out: Mapping[str, int] | None = None,
 ) -> dict[str, int]:
-    """Set the unused rows aside in the job's folder, say what became of all, and return the counts."""
+    """Set the unused rows aside in the job's folder, say what became of all, and return the counts.
+
+    Of rankings, also: `pairs` that are compared, by the set they are in, and those that are not, by the reason.
+    """
     job.set_aside("bad_rows", [bad.to_dict() for bad in rows.bad])
     job.set_aside("long_rows", [asdict(row) for row in prepared.long])
     counts = {
@@ -101,6 +108,7 @@ def report(
         "held_out_examples": len(prepared.held_out),
     }
     counts |= {f"rows_dropped_{_slug(reason)}": count for reason, count in rows.dropped.items()}
+    counts |= {f"pairs_{_slug(name)}": count for name, count in (pairs or {}).items()}
     counts |= {f"pairs_left_out_{_slug(reason)}": count for reason, count in (pairs_left_out or {}).items()}
     say(f"{job.stage}: " + "  ".join(f"{name} {count}" for name, count in counts.items() if count))
     return counts
@@ -131,9 +139,18 @@ def demonstration_encoder(
 
 
 def ranking_encoder(
-    tokenizer: PreTrainedTokenizerBase, limit: int, on_long_row: OnLongRow
+    tokenizer: PreTrainedTokenizerBase,
+    limit: int,
+    on_long_row: OnLongRow,
+    *,
+    ties: Ties = "skip",
+    use_margins: bool = False,
 ) -> Callable[[Ranking, str], list[Example] | LongRow]:
-    """Encode a ranking of K into its pairs: `chosen_ids` and `rejected_ids`, EOS only where a completion finished."""
+    """Encode a ranking of K into one group (`ranking/collator.py`), or into nothing where no pair is left to compare.
+
+    Completions end with EOS only where they finished, and equal ones share a row. With `use_margins` a margin is the
+    difference of the ranking's scores; raises `DataError` naming a ranking that has none. `length` is the longest row.
+    """
 
     def encode(record: Ranking, where: str) -> list[Example] | LongRow:
         completions = [
@@ -144,12 +161,29 @@ def ranking_encoder(
         if isinstance(fitted, LongRow):
             return fitted
         prompt = encode_prompt(tokenizer, fitted)
-        return [
-            {"chosen_ids": prompt + completions[better], "rejected_ids": prompt + completions[worse]}
-            for better, worse in ordered_pairs(record)
-        ]
+        pairs = compared_pairs(record, ties)
+        rows = list(dict.fromkeys(tuple(prompt + completions[number]) for pair in pairs for number in pair))
+        row = {number: rows.index(tuple(prompt + ids)) for number, ids in enumerate(completions) if pairs}
+        group: Example = {
+            "input_ids": [list(ids) for ids in rows],
+            "better": [row[better] for better, _ in pairs],
+            "worse": [row[worse] for _, worse in pairs],
+            "margin": _margins(record, pairs, where) if use_margins else [0.0] * len(pairs),
+            "tied": [record.ranks[better] == record.ranks[worse] for better, worse in pairs],
+            "length": max(map(len, rows), default=0),
+        }
+        return [group] if pairs else []
 
     return encode
+
+
+def _margins(record: Ranking, pairs: Sequence[tuple[int, int]], where: str) -> list[float]:
+    """By how much each better completion's score exceeds the worse one's; a tie has no margin."""
+    scores = record.scores
+    if scores is None:
+        raise DataError(f"{where}: no `scores`, which margins come from; add them, or leave `use_margins` out")
+    ranks = record.ranks
+    return [float(scores[a] - scores[b]) if ranks[a] != ranks[b] else 0.0 for a, b in pairs]
 
 
 def document_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Document, str], list[Example] | LongRow]:

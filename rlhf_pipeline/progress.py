@@ -12,7 +12,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ from accelerate import PartialState
 from tqdm import tqdm
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from rlhf_pipeline.errors import TrainingError
+from rlhf_pipeline.errors import LaunchError, TrainingError
 from rlhf_pipeline.jobs import Job, is_main_process, say
+from rlhf_pipeline.sharding import zero_stage
+from rlhf_pipeline.stopping import StopOnRequest
 
 COMPLETE = "complete"
 METRICS = "metrics.jsonl"
+LAUNCHED = "launched.json"
+"""In a checkpoint: by how many processes and under which ZeRO stage it was written."""
 MUST_BE_FINITE = ("loss", "grad_norm", "eval_loss", "train_loss")
 """Figures that end the run where they are not: the last two also catch what happens between two logs."""
 
@@ -100,6 +104,8 @@ class JobCallback(TrainerCallback):
         PartialState().wait_for_everyone()
         if is_main_process():
             folder = Path(args.output_dir or "")
+            written = json.dumps(launched(args.world_size)) + "\n"
+            (folder / f"checkpoint-{state.global_step}" / LAUNCHED).write_text(written, encoding="utf-8")
             (folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
             steps = sorted(_checkpoints(folder))
             for step in steps[: len(steps) - (self.keep or len(steps))]:
@@ -113,29 +119,58 @@ class JobCallback(TrainerCallback):
             self.bar.close()
 
 
+def launched(processes: int) -> dict[str, int]:
+    """How this training was started, as far as a checkpoint hangs on it."""
+    return {"processes": processes, "zero_stage": zero_stage()}
+
+
 def watch(trainer: Trainer, job: Job, shown: Sequence[str]) -> None:
     """Show and record `trainer` for `job`, instead of transformers' own printing."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(JobCallback(job, shown, trainer.args.save_total_limit))
 
 
-def train(trainer: Trainer, job: Job) -> None:
-    """Train, going on from the job's last complete checkpoint where there is one.
+def train(trainer: Trainer, job: Job, every: int = 1) -> None:
+    """Train, going on from the job's last complete checkpoint where there is one; a request to stop is heard.
 
     All processes look for it once rank 0 has prepared the job's folder, so they go on from the same one. Transformers
     rotates no checkpoints meanwhile: it would delete the old one before the new one is marked, and goes by age.
+    Checkpoints lie at multiples of `every` steps. Raises `LaunchError` where the checkpoint is of another launch, and
+    `Interrupted` where the training was stopped.
     """
     trainer.accelerator.wait_for_everyone()
+    job.refuse_other_processes(COMPLETE)
     checkpoint = last_checkpoint(job.checkpoints)
     if checkpoint is not None:
+        _need_same_launch(checkpoint, trainer.args.world_size)
         say(f"{job.stage}: going on from {checkpoint}")
+    stop = StopOnRequest(trainer.accelerator, every)
+    trainer.add_callback(stop)
     kept, trainer.args.save_total_limit = trainer.args.save_total_limit, None
     try:
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     except AlreadyTrained:
         trainer.is_in_train = False
     finally:
+        stop.close()
         trainer.args.save_total_limit = kept
+    stop.raise_if_stopped(job, trainer.state.global_step)
+
+
+def _need_same_launch(checkpoint: Path, processes: int) -> None:
+    """Raise `LaunchError` where a checkpoint was written under another ZeRO stage, whose files do not fit."""
+    file = checkpoint / LAUNCHED
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else launched(processes)
+    if before != launched(processes):
+        raise LaunchError(
+            f"{checkpoint} was written by {_described(before)}, and this is {_described(launched(processes))}: its "
+            f"optimizer does not fit. Start it as it was, or remove {checkpoint.parent} to begin anew"
+        )
+
+
+def _described(launch: Mapping[str, int]) -> str:
+    stage = launch["zero_stage"]
+    return f"{launch['processes']} processes " + (f"under ZeRO-{stage}" if stage else "without ZeRO")
 
 
 def last_checkpoint(folder: Path) -> Path | None:

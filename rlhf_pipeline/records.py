@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -48,9 +48,9 @@ class Record(ABC):
         known = {f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None}
         missing = [name for name in cls._required() if name not in known]
         if missing:
-            has = ", ".join(f"`{name}`" for name in row) or "no fields"
+            has = ", ".join(f"`{_printable(name)}`" for name in row) or "no fields"
             raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}; {cls.needs}")
-        for name in ORIGIN:
+        for name in (*ORIGIN, "labeler"):
             if type(known.get(name)) is int:
                 known[name] = str(known[name])
         record = cls(**known)
@@ -70,8 +70,8 @@ class Record(ABC):
     def _check_origin(self, where: str) -> None:
         for name in ORIGIN:
             value = getattr(self, name)
-            if not (value is None or isinstance(value, str)):
-                raise DataError(f"{where}: `{name}` is {shown(value)}; expected a string")
+            if value is not None:
+                _check_name(value, where, name)
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,12 @@ class Ranking(Record):
             _check_list(self.finished, bool, count, where, "finished")
         if self.scores is not None:
             self._check_scores(where)
-        if not (self.labeler is None or isinstance(self.labeler, str)):
-            raise DataError(f"{where}: `labeler` is {shown(self.labeler)}; expected a string")
+        if self.labeler is not None:
+            _check_name(self.labeler, where, "labeler")
 
     def _check_scores(self, where: str) -> None:
         scores = self.scores
-        if not isinstance(scores, list) or not all(_is_finite(score) for score in scores):
+        if not isinstance(scores, list) or not all(is_finite(score) for score in scores):
             raise DataError(f"{where}: `scores` is {shown(scores)}; expected a list of finite numbers")
         if len(scores) != len(self.completions):
             raise DataError(f"{where}: {len(self.completions)} completions but {len(scores)} `scores`")
@@ -158,9 +158,12 @@ class Prompt(Record):
             raise DataError(f"{where}: `facts` is {shown(self.facts)}; expected an object")
         for name, value in self.facts.items():
             try:
-                canonical(value)
-            except TypeError as error:
-                raise DataError(f"{where}: `{name}` cannot be kept as a fact ({error}); leave the column out") from None
+                json.dumps({name: value}, sort_keys=True, ensure_ascii=False).encode()
+            except (TypeError, ValueError) as error:
+                why = "it is not valid UTF-8" if isinstance(error, UnicodeEncodeError) else error
+                raise DataError(
+                    f"{where}: `{_printable(name)}` cannot be kept as a fact ({why}); leave it out"
+                ) from None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str) -> Self:
@@ -249,18 +252,27 @@ def _check_text(value: object, where: str, name: str) -> None:
 
 
 def _check_string(value: object, where: str, name: str) -> None:
+    _check_name(value, where, name)
+    if isinstance(value, str) and not value.strip():
+        raise DataError(f"{where}: `{name}` is empty")
+
+
+def _check_name(value: object, where: str, name: str) -> None:
     if not isinstance(value, str):
         raise DataError(f"{where}: `{name}` is {shown(value)}; expected a string")
-    if not value.strip():
-        raise DataError(f"{where}: `{name}` is empty")
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise DataError(f"{where}: `{name}` is not valid UTF-8 at character {error.start}") from None
 
 
-def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def is_finite(value: object) -> bool:
+    """Say whether `value` is a number that a float can hold: no boolean, no NaN, no infinity."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _printable(name: object) -> str:
+    return str(name).encode(errors="backslashreplace").decode()
 
 
 def _check_list(values: object, of: type, count: int, where: str, name: str) -> None:

@@ -105,7 +105,7 @@ def _need_pad(tokenizer: PreTrainedTokenizerBase, may_grow: bool) -> None:
 
 def match_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give the model an embedding row for every token and the tokenizer's special ids; new rows start at the mean."""
-    rows: int = model.get_input_embeddings().weight.shape[0]  # type: ignore[index, assignment]
+    rows: int = model.get_input_embeddings().num_embeddings  # type: ignore[assignment]  # the weight may be shared out
     if len(tokenizer) > rows:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

@@ -5,14 +5,15 @@ Left out: what is trained (`stages`) and how a run is shown (`progress`).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
 from transformers import PreTrainedTokenizerBase, Trainer
+from transformers.trainer_pt_utils import get_model_param_count
 from transformers.trainer_utils import SaveStrategy
 
 from rlhf_pipeline.arguments import resolved
@@ -21,6 +22,7 @@ from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.jobs import Job, is_main_process, say
 from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base, adapter_base_name, load_tokenizer
 from rlhf_pipeline.progress import train, watch
+from rlhf_pipeline.stopping import ranks_together
 from rlhf_pipeline.tokenization import make_fit
 
 NOT_PUBLISHED = ("training_args.bin", "README.md")
@@ -48,11 +50,13 @@ def train_and_publish(
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, shown)
-    train(trainer, job)
-    metrics = {**trainer.evaluate(), **measure()} if trainer.eval_dataset is not None else {}
-    say(f"{job.stage}: {summary(metrics)}")
-    job.need_space(parameters, 0)
-    with job.store.staging() as staged:
+    with ranks_together(trainer, job), contextlib.ExitStack() as after:
+        train(trainer, job)
+        metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
+        metrics.update(measure())
+        say(f"{job.stage}: {summary(metrics)}")
+        job.need_space(parameters, 0)
+        staged = after.enter_context(job.store.staging())
         save(trainer, staged, adapter_base(job.store, start) or start)
         if is_main_process():
             if also_save is not None:
@@ -60,7 +64,6 @@ def train_and_publish(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({role or job.stage: staged}, config=config, metrics=numbers, also_refs=also_refs)
-    trainer.accelerator.wait_for_everyone()
 
 
 def stage_tokenizer(start: Checkpoint, arguments: Any, *, may_grow: bool = True) -> PreTrainedTokenizerBase:
@@ -76,8 +79,7 @@ def stage_tokenizer(start: Checkpoint, arguments: Any, *, may_grow: bool = True)
 
 def trained_parameters(trainer: Trainer) -> int:
     """Count the weights that training changes: those of the adapter only, under LoRA."""
-    model = cast(torch.nn.Module, trainer.model)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return int(get_model_param_count(trainer.model, trainable_only=True))
 
 
 def checkpoints_at_once(trainer: Trainer) -> int:

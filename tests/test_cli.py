@@ -116,6 +116,7 @@ def test_other_ranks_say_who_they_are(
     command: Callable[..., None], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     command(raising(DataError("bad row")))
     assert cli.main(["sft"]) == 2
     assert capsys.readouterr().err == "[rank 1] error: bad row\n"

@@ -15,17 +15,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("__init__", "errors"),
     ("records", "config", "artifacts"),
-    ("data", "launch", "ppo", "decoding", "machine"),
+    ("data", "launch", "ppo", "decoding", "machine", "ensembles", "normalization", "sharding"),
     ("models", "bases", "tokenization", "encoding", "generation", "scoring", "rewards", "arguments", "derived"),
-    ("jobs", "networks", "prepared", "progress", "training", "ppo.trainer"),
-    ("stages", "evaluate", "feedback"),
+    ("launch.plan",),
+    ("jobs", "networks", "prepared", "progress", "stopping", "training", "ppo.trainer", "ranking"),
+    ("stages", "evaluate", "feedback", "data.command", "data.inspection", "launch.doctor"),
     ("cli", "__main__"),
 )
 LAYER = {prefix: level for level, prefixes in enumerate(LAYERS) for prefix in prefixes}
 
 WITHOUT_TORCH = ("errors", "records", "config", "artifacts", "data", "launch", "jobs", "cli", "__main__", "__init__")
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "vllm"}
-TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments")
+TRL_ALLOWED = ("stages", "ppo", "models", "generation", "arguments", "ranking.trainer", "sharding")
 ONE_HOME = {"matplotlib": ("evaluate", "artifacts"), "vllm": ("generation",), "yaml": ("config",)}
 VAGUE = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
 
@@ -113,8 +114,8 @@ def test_light_modules_import_nothing_heavy_when_loaded(file: Path) -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_ppo_maths_needs_torch_alone(file: Path) -> None:
-    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses"}:
+def test_maths_needs_torch_alone(file: Path) -> None:
+    if name_of(file) in {"ppo.masked", "ppo.advantages", "ppo.kl", "ppo.losses", "ranking.losses", "ensembles"}:
         assert {module.split(".")[0] for module, _ in imports(file)} & HEAVY <= {"torch"}
 
 

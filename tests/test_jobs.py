@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.config import Setting
-from rlhf_pipeline.errors import ArtifactError, ConfigError, StorageError
+from rlhf_pipeline.errors import ArtifactError, ConfigError, LaunchError, StorageError
 from rlhf_pipeline.jobs import (
     DONE,
     KEY_VERSION,
@@ -58,6 +58,7 @@ class TestKey:
             {"report_to": "wandb"},
             {"save_total_limit": 9},
             {"run_name": "x"},
+            {"ddp_timeout": 60},
             {"model_revision": "main"},
             {"data": "elsewhere.jsonl"},
             {"base": "./the/same"},
@@ -302,3 +303,43 @@ def test_only_rank_0_speaks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert not is_main_process()
     say("two")
     assert capsys.readouterr().out == "one\n"
+
+
+def begun(job: Job) -> None:
+    """Leave what a stage that was killed behind a checkpoint leaves."""
+    with job.working():
+        (job.checkpoints / "checkpoint-4").mkdir(parents=True)
+        (job.checkpoints / "checkpoint-4" / "complete").touch()
+
+
+class TestOtherProcesses:
+    """A training that another number of processes began is not begun anew without a word."""
+
+    @pytest.fixture
+    def by_two(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> Job:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        job = make_job(store, {"per_device_train_batch_size": 4})
+        begun(job)
+        monkeypatch.setenv("WORLD_SIZE", "4")
+        return job
+
+    def test_is_refused_with_the_way_out(self, store: Store, by_two: Job) -> None:
+        for batch in (4, 2):
+            with pytest.raises(LaunchError, match="2 processes began this training, and this is 4.*NPROC=2"):
+                make_job(store, {"per_device_train_batch_size": batch}).refuse_other_processes("complete")
+
+    def test_another_training_may_begin(self, store: Store, by_two: Job) -> None:
+        make_job(store, {"per_device_train_batch_size": 4, "seed": 1}).refuse_other_processes("complete")
+        make_job(store, {"per_device_train_batch_size": 4}, data="sha256:2").refuse_other_processes("complete")
+
+    def test_one_that_is_finished_or_has_no_checkpoint_does_not_count(self, store: Store, by_two: Job) -> None:
+        now = make_job(store, {"per_device_train_batch_size": 4})
+        (by_two.directory / DONE).write_text("{}")
+        now.refuse_other_processes("complete")
+        (by_two.directory / DONE).unlink()
+        (by_two.checkpoints / "checkpoint-4" / "complete").unlink()
+        now.refuse_other_processes("complete")
+
+    def test_the_same_number_goes_on(self, store: Store, by_two: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        make_job(store, {"per_device_train_batch_size": 4}).refuse_other_processes("complete")

@@ -65,6 +65,16 @@ def test_reward_model_is_the_one_that_was_saved(store: Store, tmp_path: Path) ->
         assert torch.equal(load_classifier(store, at(tmp_path / "judge"))(IDS).logits, saved(IDS).logits)
 
 
+def test_fresh_head_hangs_on_the_seed_alone(store: Store, folder: Path) -> None:
+    """Not on the random numbers that loading draws, which differ under other launchers."""
+    heads = []
+    for drawn, seed in ((0, 1), (5, 1), (0, 2)):
+        torch.manual_seed(seed)
+        torch.rand(drawn)
+        heads.append(load_classifier(store, at(folder)).score.weight)
+    assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+
+
 def test_fresh_head_has_the_scale_of_stiennon_et_al(store: Store, tmp_path: Path) -> None:
     """N(0, 1 / (d + 1)): the standard deviation of 1024 draws is within 10 % of 1 / sqrt(1025)."""
     make_llama(tmp_path / "wide", hidden_size=1024)

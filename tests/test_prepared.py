@@ -51,20 +51,51 @@ def test_truncated_demonstration_keeps_its_completion() -> None:
     assert encode(Demonstration("cba", "bc"), "x:1") == [{"input_ids": [A, B, C, EOS], "labels": [IGNORED, B, C, EOS]}]
 
 
-def test_ranking_gives_every_pair_that_is_ordered() -> None:
+def test_ranking_gives_one_group_with_every_pair_that_is_ordered() -> None:
     encode = ranking_encoder(make_tokenizer(), 10, "error")
     ranking = Ranking("a", ["b", "c", "cc"], [1, 0, 1], finished=[True, False, True])
     assert encode(ranking, "x:1") == [
-        {"chosen_ids": [A, C], "rejected_ids": [A, B, EOS]},  # cut off, so no EOS
-        {"chosen_ids": [A, C], "rejected_ids": [A, C, C, EOS]},
+        {
+            "input_ids": [[A, C], [A, B, EOS], [A, C, C, EOS]],  # the first was cut off, so it has no EOS
+            "better": [0, 0],
+            "worse": [1, 2],
+            "margin": [0.0, 0.0],
+            "tied": [False, False],
+            "length": 4,
+        }
     ]
     assert encode(Ranking("a", ["b", "c"], [0, 0]), "x:1") == []
 
 
+def test_ties_are_compared_where_they_are_modelled() -> None:
+    encode = ranking_encoder(make_tokenizer(), 10, "error", ties="model")
+    (group,) = encode(Ranking("a", ["b", "c", "cc", "c"], [1, 0, 1, 0]), "x:1")
+    assert group["input_ids"] == [[A, C, EOS], [A, B, EOS], [A, C, C, EOS]]
+    pairs = zip(group["better"], group["worse"], group["tied"], strict=True)
+    assert list(pairs) == [(0, 1, False), (1, 2, True), (0, 1, False), (0, 2, False), (0, 2, False)]
+    assert encode(Ranking("a", ["b", "c"], [0, 0]), "x:1") != []
+
+
+def test_completion_given_twice_is_one_row_of_two_comparisons() -> None:
+    encode = ranking_encoder(make_tokenizer(), 10, "error")
+    (group,) = encode(Ranking("a", ["b", "c", "b"], [0, 1, 2]), "x:1")
+    assert group["input_ids"] == [[A, B, EOS], [A, C, EOS]]
+    assert (group["better"], group["worse"]) == ([0, 1], [1, 0])  # the labeller contradicts herself
+
+
+def test_margins_are_differences_of_scores() -> None:
+    encode = ranking_encoder(make_tokenizer(), 10, "error", ties="model", use_margins=True)
+    (group,) = encode(Ranking("a", ["b", "c", "cc"], [1, 0, 1], scores=[2.5, 4.0, 2.0]), "x:1")
+    assert group["margin"] == [1.5, 0.0, 2.0]
+    assert group["tied"] == [False, True, False]
+    with pytest.raises(DataError, match="^x:1: no `scores`.*leave `use_margins` out"):
+        encode(Ranking("a", ["b", "c"], [0, 1]), "x:1")
+
+
 def test_completions_of_a_truncated_ranking_share_one_prompt() -> None:
     encode = ranking_encoder(make_tokenizer(), 5, "truncate")
-    (pair,) = encode(Ranking("cccba", ["b", "cc"], [0, 1]), "x:1")
-    assert pair == {"chosen_ids": [B, A, B, EOS], "rejected_ids": [B, A, C, C, EOS]}
+    (group,) = encode(Ranking("cccba", ["b", "cc"], [0, 1]), "x:1")
+    assert group["input_ids"] == [[B, A, B, EOS], [B, A, C, C, EOS]]
 
 
 def test_document_ends_with_eos() -> None:
@@ -85,11 +116,11 @@ def test_every_row_is_trained_on_held_out_or_long() -> None:
 
 
 def test_one_prompt_is_on_one_side() -> None:
-    """Ten rankings of each of four prompts: every pair of a prompt is on the side of that prompt."""
+    """Ten rankings of each of four prompts: every ranking of a prompt is on the side of that prompt."""
     rankings = rows([Ranking(prompt, ["a", str(i)], [0, 1]) for i in range(10) for prompt in "abcd"])
     prepared = prepare(rankings, ranking_encoder(make_tokenizer(), 10, "error"), eval_fraction=0.25, seed=3)
-    train = {example["chosen_ids"][0] for example in prepared.train}
-    held = {example["chosen_ids"][0] for example in prepared.held_out}
+    train = {example["input_ids"][0][0] for example in prepared.train}
+    held = {example["input_ids"][0][0] for example in prepared.held_out}
     assert (len(train), len(held), len(prepared.train), len(prepared.held_out)) == (3, 1, 30, 10)
     assert not train & held
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.errors import TrainingError
+from rlhf_pipeline.errors import Interrupted, LaunchError, TrainingError
 from rlhf_pipeline.jobs import Job, StageSettings
-from rlhf_pipeline.progress import COMPLETE, METRICS, JobCallback, last_checkpoint, train, watch
+from rlhf_pipeline.progress import COMPLETE, LAUNCHED, METRICS, JobCallback, last_checkpoint, train, watch
 
 
 @pytest.fixture
@@ -210,3 +212,38 @@ def test_a_checkpoint_that_is_going_loses_its_mark_first(job: Job, monkeypatch: 
     monkeypatch.undo()
     assert last_checkpoint(job.checkpoints) == job.checkpoints / "checkpoint-2"
     assert not (job.checkpoints / "checkpoint-1").exists()
+
+
+def test_a_checkpoint_of_another_launch_is_refused(job: Job) -> None:
+    train(make_trainer(job, max_steps=1), job)
+    file = job.checkpoints / "checkpoint-1" / LAUNCHED
+    assert json.loads(file.read_text()) == {"processes": 1, "zero_stage": 0}
+    file.write_text('{"processes": 2, "zero_stage": 3}')
+    with pytest.raises(
+        LaunchError, match="checkpoint-1 was written by 2 processes under ZeRO-3, and this is 1 processes"
+    ):
+        train(make_trainer(job), job)
+    file.unlink()  # of a release that wrote none
+    train(make_trainer(job), job)
+
+
+class _Terminate(TrainerCallback):
+    """Send this process SIGTERM in the middle of a step."""
+
+    def on_step_begin(self, args: Any, state: TrainerState, *_: Any, **__: Any) -> None:
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_sigterm_saves_and_the_same_call_goes_on(job: Job) -> None:
+    """No checkpoint was due."""
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = make_trainer(job, save_strategy="no")
+    trainer.add_callback(_Terminate())
+    with pytest.raises(Interrupted, match="stopped by SIGTERM behind step 2"):
+        train(trainer, job)
+    assert last_checkpoint(job.checkpoints) == job.checkpoints / "checkpoint-2"
+    assert signal.getsignal(signal.SIGTERM) is before
+    again = make_trainer(job, save_strategy="no")
+    train(again, job)
+    assert [line["step"] for line in logged(job) if "loss" in line] == [1, 2, 3]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.errors import ConfigError, ModelError
+from rlhf_pipeline.errors import ConfigError, ModelError, TrainingError
 from rlhf_pipeline.rewards import find_reward, function_reward, load_reward_model, model_reward
 from tests.tiny import make_classifier, make_tokenizer
 
@@ -56,6 +56,17 @@ def test_the_policys_own_ids_are_scored_with_eos_only_where_it_was_sampled(
     assert scores[0] == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def test_any_stop_token_is_the_eos_that_the_reward_model_was_trained_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_classifier(tmp_path / "reward")
+    model = load(store, tmp_path / "reward")
+    rows = seen_by(model, monkeypatch)
+    prompt, good = (model.tokenizer(text)["input_ids"] for text in ("ask", "good"))
+    model_reward(model, model.tokenizer, {EOS, 7})(prompts=["ask"], completions=["good"], completion_ids=[[*good, 7]])
+    assert rows == [[*prompt, *good, EOS]]
+
+
 def test_another_tokenizer_gets_the_text_with_eos_by_its_own_rules(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +110,26 @@ def test_a_function_sees_facts_and_which_completions_ended(store: Store, tmp_pat
         0,
     ]
     assert reward.__name__ == "score"
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        ("def score(:\n", "scorer.py:1: invalid syntax"),
+        ("import no_such_package\n", "No module named 'no_such_package'"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_one_line(store: Store, tmp_path: Path, source: str, why: str) -> None:
+    (tmp_path / "scorer.py").write_text(source)
+    with pytest.raises(ConfigError, match=why):
+        find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default")
+
+
+def test_a_function_gives_one_score_a_completion(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "scorer.py").write_text("def score(**_):\n    return [0.0]\n")
+    reward = function_reward(find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), {EOS})
+    with pytest.raises(TrainingError, match="score gave 1 scores for 2 completions"):
+        reward(prompts=["p"] * 2, completions=["c"] * 2, completion_ids=[[5], [5]], facts=["{}"] * 2)
 
 
 @pytest.mark.parametrize("text", ["no/file.py:score", "no_such_package.module:score"])

@@ -1,4 +1,4 @@
-"""`rlhf artifacts`: list, show, lineage, verify, merge, gc. Reads and tidies the store; stages fill it."""
+"""`rlhf artifacts`: list, show, lineage, verify, merge, ensemble, gc. Reads and tidies the store; stages fill it."""
 
 from __future__ import annotations
 
@@ -57,6 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     merge = add(_merge, "merge", "merge a LoRA adapter into its base and publish the full model")
     merge.add_argument("name", help=name)
     merge.add_argument("--role", help="ref that will name the full model (default: <kind>-merged)")
+    ensemble = add(_ensemble, "ensemble", "publish an ensemble of reward models; the first one starts PPO's critic")
+    ensemble.add_argument("names", nargs="+", help=name)
+    ensemble.add_argument("--role", default="reward", help="ref that will name the ensemble (default: reward)")
     gc = add(_gc, "gc", "show what no ref reaches and no running stage reads; --yes deletes it")
     gc.add_argument("--yes", action="store_true", help="delete it")
     return parser
@@ -149,6 +152,20 @@ def _merge(store: Store, arguments: argparse.Namespace) -> int:
     role = arguments.role or f"{store.manifest(name).kind}-merged"
     merged = merge(store, name, arguments.run, role)
     print(f"{merged}  {store.path(merged)}  (ref {arguments.run}/{role})")
+    return 0
+
+
+def _ensemble(store: Store, arguments: argparse.Namespace) -> int:
+    from rlhf_pipeline.artifacts.ensemble import aligned, join
+
+    members = [store.resolve(name, arguments.run) for name in arguments.names]
+    ensemble = join(store, members, arguments.run, arguments.role)
+    if aligned([store.manifest(name) for name in members]) is None:
+        print(
+            "note: the members were not held out of the same rankings, so where each has its zero is not known; their "
+            "mean is a reward, their minimum and disagreement are not, unless they were normalised alike"
+        )
+    print(f"{ensemble}  {store.path(ensemble)}  (ref {arguments.run}/{arguments.role})")
     return 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_pipeline.artifacts.describe import ADAPTER_CONFIG, adapter_base
+from rlhf_pipeline.artifacts.ensemble import member_ids
 from rlhf_pipeline.artifacts.folders import TOKENIZER_FILES
 from rlhf_pipeline.artifacts.manifest import OBJECT_ID, digest
 from rlhf_pipeline.artifacts.store import Store
@@ -29,6 +30,11 @@ def merge(store: Store, name: str, run: str, role: str) -> str:
     """
     adapter = store.open(name)
     base = adapter_base(adapter)
+    if members := member_ids(adapter):
+        raise ArtifactError(
+            f"{name} is an ensemble; type `rlhf artifacts merge` for each of {', '.join(members)}, and "
+            "`rlhf artifacts ensemble` with the ids it prints"
+        )
     if base is None:
         raise ArtifactError(f"{name} is no LoRA adapter: it is a full model already, at {adapter}")
     key = digest(["merge", name])

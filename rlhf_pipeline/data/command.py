@@ -18,6 +18,7 @@ class SubCommand(NamedTuple):
 
 
 COMMANDS = {
+    "inspect": SubCommand("rlhf_pipeline.data.inspection", "count, measure and show what a data set holds"),
     "curate": SubCommand(
         "rlhf_pipeline.data.curation.command", "drop duplicates, personal data, contamination and more"
     ),

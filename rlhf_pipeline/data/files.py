@@ -1,7 +1,8 @@
 """Raw rows out of one file: JSONL, JSON, CSV, Parquet, plain text; the first three and text also gzipped.
 
-A row that cannot be decoded is given as a `RawRow` with a problem, and reading goes on, so that one bad line never
-loses the others. Only a file whose frame is broken (a truncated archive, a damaged JSON array) raises.
+Every reader holds one row at a time, or a batch of a Parquet file. A row that cannot be decoded is given as a `RawRow`
+with a problem, and reading goes on, so that one bad line never loses the others. Only a file whose frame is broken (a
+truncated archive, a damaged JSON array, a header with a name twice) raises.
 """
 
 from __future__ import annotations
@@ -9,32 +10,24 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import itertools
 import json
-import re
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rlhf_pipeline.errors import DataError, StorageError
+from rlhf_pipeline.data import json_rows
+from rlhf_pipeline.data.json_rows import BOM, RawRow, decode
+from rlhf_pipeline.errors import DataError, StorageError, first_line
 from rlhf_pipeline.records import shown
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt")
-_JSON_CELLS = ("messages", "completions", "ranks", "finished", "facts")
+_JSON_CELLS = ("messages", "completions", "ranks", "finished", "facts", "scores", "margin")
 """CSV columns whose cells hold JSON; every other cell is text."""
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-@dataclass(frozen=True)
-class RawRow:
-    """One row as its file has it: `value` where it could be decoded, else the `problem`; `raw` is the text seen."""
-
-    where: str
-    raw: str
-    value: dict[str, Any] | None = None
-    problem: str = ""
+_BATCH = 1024
+"""Rows of a Parquet file in memory at a time."""
 
 
 def data_suffix(path: Path) -> str | None:
@@ -60,132 +53,70 @@ def rows(path: Path) -> Iterator[RawRow]:
         raise StorageError(f"{path}: cannot be read ({error.strerror or error}); check that you may read it") from None
 
 
-def _jsonl(file: BinaryIO, name: str) -> Iterator[RawRow]:
-    for number, line in enumerate(file, start=1):
-        raw, problem = _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line)
-        if problem or raw.strip():
-            yield (
-                RawRow(f"{name}:{number}", raw.rstrip("\r\n"), problem=problem)
-                if problem
-                else _parsed(raw, name, number)
-            )
-
-
-def _parsed(line: str, name: str, number: int) -> RawRow:
-    where, raw = f"{name}:{number}", line.rstrip("\r\n")
-    try:
-        value = json.loads(raw)
-    except json.JSONDecodeError as error:
-        return RawRow(where, raw, problem=f"malformed JSON: {error.msg} at column {error.colno}")
-    except RecursionError:
-        return RawRow(where, raw, problem="malformed JSON: nested too deeply")
-    return _object(value, where, raw)
-
-
-def _object(value: Any, where: str, raw: str) -> RawRow:
-    if isinstance(value, dict):
-        return RawRow(where, raw, value)
-    return RawRow(where, raw, problem=f"the row is {shown(value)}; expected an object {{...}}")
-
-
-def _decode(line: bytes) -> tuple[str, str]:
-    """Give the text of a line, and the problem if its bytes are not UTF-8."""
-    try:
-        return line.decode(), ""
-    except UnicodeDecodeError as error:
-        problem = f"byte 0x{line[error.start]:02x} at position {error.start + 1} is not UTF-8"
-        return line.decode(errors="backslashreplace"), problem
-
-
-def _json(file: BinaryIO, name: str) -> Iterator[RawRow]:
-    """Read an array of objects, one by one, so that each has its line."""
-    text, problem = _decode(file.read().removeprefix(b"\xef\xbb\xbf"))
-    if problem:
-        raise DataError(f"{name}: {problem}; save the file as UTF-8")
-    at = _skip_space(text, 0)
-    if at == len(text):
-        return
-    if text[at] != "[":
-        raise DataError(
-            f"{name}: begins with {text[at]!r}; a .json file holds an array [...], rows line by line are .jsonl"
-        )
-    decoder, line, counted = json.JSONDecoder(), 1, 0
-    at = _skip_space(text, at + 1)
-    more = text[at : at + 1] != "]"
-    while more:
-        line, counted = line + text.count("\n", counted, at), at
-        try:
-            value, end = decoder.raw_decode(text, at)
-        except json.JSONDecodeError as error:
-            raise _malformed(name, text, error.pos, error.msg) from None
-        except RecursionError:
-            raise _malformed(name, text, at, "nested too deeply") from None
-        yield _object(value, f"{name}:{line}", text[at:end])
-        at = _skip_space(text, end)
-        more = text[at : at + 1] == ","
-        at = _skip_space(text, at + 1) if more else at
-    if text[at : at + 1] != "]":
-        raise _malformed(name, text, at, "expected `,` or `]` after a row")
-    if _skip_space(text, at + 1) != len(text):
-        raise _malformed(name, text, _skip_space(text, at + 1), "something follows the closing `]`")
-
-
-def _malformed(name: str, text: str, at: int, problem: str) -> DataError:
-    line = 1 + text.count("\n", 0, at)
-    return DataError(f"{name}:{line}: malformed JSON: {problem}; fix the file")
-
-
-def _skip_space(text: str, at: int) -> int:
-    match = _SPACE.match(text, at)
-    return match.end() if match else at
-
-
 def _csv(file: BinaryIO, name: str) -> Iterator[RawRow]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        reader = csv.reader(lines, strict=True)
+    with io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        reader = csv.reader(text, strict=True)
         header: list[str] = []
         while True:
-            where = f"{name}:{reader.line_num + 1}"
+            line = reader.line_num + 1
             try:
                 cells = next(reader)
             except StopIteration:
                 return
             except csv.Error as error:
-                yield RawRow(where, "", problem=f"malformed CSV: {error}")
+                lines = f"line {line}" if reader.line_num <= line else f"lines {line} to {reader.line_num}"
+                yield RawRow(f"{name}:{line}", "", problem=f"malformed CSV: {error} ({lines})")
                 continue
             if not header:
-                header = cells
+                header = _header(cells, f"{name}:{line}")
             elif cells:
-                yield _csv_row(header, cells, where)
+                yield _csv_row(header, cells, f"{name}:{line}")
 
 
-def _csv_row(header: list[str], cells: list[str], where: str) -> RawRow:
-    raw = ",".join(cells).encode(errors="surrogateescape").decode(errors="backslashreplace")
-    if len(cells) != len(header):
-        return RawRow(where, raw, problem=f"{len(cells)} cells; the header has {len(header)}")
+def _header(cells: list[str], where: str) -> list[str]:
+    twice = next((cell for cell in cells if cells.count(cell) > 1), None)
+    if twice is not None:
+        raise DataError(f"{where}: the header names the column {shown(twice)} twice; rename one")
+    if not _is_utf8(cells):
+        raise DataError(f"{where}: the header is not UTF-8; save the file as UTF-8")
+    return cells
+
+
+def _is_utf8(cells: list[str]) -> bool:
     try:
         "".join(cells).encode()
     except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _csv_row(header: list[str], cells: list[str], where: str) -> RawRow:
+    """Give a row whose empty cells are null, as columns of a table that say nothing."""
+    raw = ",".join(cells).encode(errors="surrogateescape").decode(errors="backslashreplace")
+    if len(cells) != len(header):
+        return RawRow(where, raw, problem=f"{len(cells)} cells; the header has {len(header)}")
+    if not _is_utf8(cells):
         return RawRow(where, raw, problem="not UTF-8")
     row: dict[str, Any] = {}
     for name, cell in zip(header, cells, strict=True):
         try:
-            if cell:
-                row[name] = json.loads(cell) if name in _JSON_CELLS else cell
-        except (json.JSONDecodeError, RecursionError):
+            row[name] = None if not cell else json.loads(cell) if name in _JSON_CELLS else cell
+        except (ValueError, RecursionError):
             return RawRow(where, raw, problem=f"`{name}` is {shown(cell)}; expected JSON in this column")
     return RawRow(where, raw, row)
 
 
 def _text(file: BinaryIO, name: str) -> Iterator[RawRow]:
     """Give one document for each block between blank lines; in a file without blank lines, for each line."""
-    lines = [_decode(line) for line in file.read().removeprefix(b"\xef\xbb\xbf").splitlines(keepends=True)]
-    blocks = any(not text.strip() for text, _ in lines[:-1])
+    blocks = _has_blocks(file)
+    file.seek(0)
     start, block = 1, ""
-    for number, (text, problem) in enumerate([*lines, ("", "")], start=1):
+    for number, line in enumerate(itertools.chain(file, [b""]), start=1):
+        text, problem = decode(line.removeprefix(BOM) if number == 1 else line)
+        text = text.replace("\r\n", "\n")
         if problem:
-            yield RawRow(f"{name}:{number}", text.rstrip("\r\n"), problem=problem)
+            yield RawRow(f"{name}:{number}", text.rstrip("\n"), problem=problem)
         if block and (not blocks or not text.strip()):
             yield RawRow(f"{name}:{start}", block, {"text": block.strip()})
             block = ""
@@ -193,17 +124,56 @@ def _text(file: BinaryIO, name: str) -> Iterator[RawRow]:
             start, block = (start, block + text) if block else (number, text)
 
 
+def _has_blocks(file: BinaryIO) -> bool:
+    """Say whether a blank line stands between two lines of text."""
+    blank_after_text = seen_text = False
+    for line in file:
+        if line.removeprefix(BOM).strip():
+            if blank_after_text:
+                return True
+            seen_text = True
+        else:
+            blank_after_text = seen_text
+    return False
+
+
 def _parquet(path: Path) -> Iterator[RawRow]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        batches = pyarrow.parquet.ParquetFile(path).iter_batches()
-        values = (value for batch in batches for value in batch.to_pylist())
-        for number, value in enumerate(values, start=1):
-            yield RawRow(f"{path}:row {number}", repr(value), value)
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: damaged Parquet file ({str(error).splitlines()[0]}); write it again") from None
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            if len(set(names)) < len(names):
+                raise DataError(f"{path}: two columns have the same name, of {', '.join(names)}; rename one")
+            number = 0
+            for batch in file.iter_batches(batch_size=_BATCH):
+                for value in _values(batch):
+                    number += 1
+                    where = f"{path}:row {number}"
+                    yield RawRow(where, "", value) if isinstance(value, dict) else RawRow(where, "", problem=value)
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DataError(f"{path}: damaged Parquet file ({first_line(error)}); write it again") from None
 
 
-_READERS = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".txt": _text}
+def _values(batch: Any) -> Iterator[dict[str, Any] | str]:
+    """Give the rows of a batch as Python sees them, or of one with text or a time that Python cannot hold, why not."""
+    try:
+        yield from batch.to_pylist()
+    except (ValueError, OverflowError):
+        for number in range(batch.num_rows):
+            try:
+                yield batch.slice(number, 1).to_pylist()[0]
+            except (ValueError, OverflowError) as error:
+                yield f"a value cannot be read ({first_line(error)})"
+
+
+_READERS = {
+    ".jsonl": json_rows.lines,
+    ".ndjson": json_rows.lines,
+    ".json": json_rows.array,
+    ".csv": _csv,
+    ".txt": _text,
+}

@@ -1,6 +1,7 @@
 """Rows of data sets that `datasets` knows: saved by `save_to_disk`, or on the hub. `datasets` is imported only here.
 
-Left out: data sets that need code of their own (`datasets` no longer runs any).
+With `streaming` a data set of the hub is read over the network as it is needed; without, it is downloaded once and kept
+in the cache of `datasets`. Left out: data sets that need code of their own (`datasets` no longer runs any).
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlhf_pipeline.data.files import RawRow
-from rlhf_pipeline.errors import ConfigError, DataError
+from rlhf_pipeline.data.json_rows import RawRow
+from rlhf_pipeline.errors import ConfigError, DataError, RlhfError
 
 _ID = re.compile(r"(?P<name>\w[\w.-]*/[\w.-]+)(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")
@@ -57,20 +58,31 @@ def saved_rows(folder: Path, split: str | None) -> Iterator[RawRow]:
     import pyarrow
 
     try:
-        loaded = datasets.load_from_disk(str(folder))
+        yield from _rows(datasets.load_from_disk(str(folder)), split, str(folder))
+    except RlhfError:
+        raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise DataError(f"{folder}: damaged data set ({_one_line(error)}); save it again") from None
-    yield from _rows(loaded, split, str(folder))
 
 
-def rows(source: str, split: str | None) -> Iterator[RawRow]:
+def rows(source: str, split: str | None, *, streaming: bool = False) -> Iterator[RawRow]:
     """Read a data set of the hub, or its local cache. Raises DataError where it is absent, gated or out of reach."""
+    with _told(source):
+        with _quiet_retries():
+            loaded = _load(source, streaming)
+        yield from _rows(loaded, split, source)
+
+
+@contextmanager
+def _told(source: str) -> Iterator[None]:
+    """Tell what the hub or `datasets` refuse in one line."""
     import datasets
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        with _quiet_retries():
-            loaded = _load(source)
+        yield
+    except RlhfError:
+        raise
     except (datasets.exceptions.DatasetNotFoundError, HfHubHTTPError) as error:
         raise DataError(
             f"{source}: no such file here, and the hub does not give it ({_one_line(error)}); "
@@ -83,17 +95,17 @@ def rows(source: str, split: str | None) -> Iterator[RawRow]:
         ) from None
     except (ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"{source}: this data set of the hub cannot be read ({_one_line(error)})") from None
-    yield from _rows(loaded, split, source)
 
 
-def _load(source: str) -> Any:
+def _load(source: str, streaming: bool) -> Any:
     """Load `owner/name:config@revision` with `datasets`, whose errors pass through."""
     import datasets
 
     match = _ID.fullmatch(source)
     if match is None:
         raise ValueError(f"{source} is no hub id")
-    return datasets.load_dataset(match["name"], match["config"], revision=match["revision"])
+    how = {"streaming": True} if streaming else {}
+    return datasets.load_dataset(match["name"], match["config"], revision=match["revision"], **how)
 
 
 @contextmanager
@@ -115,7 +127,7 @@ def _rows(loaded: Any, split: str | None, where: str) -> Iterator[RawRow]:
     elif split is not None and str(loaded.split) != split:
         raise ConfigError(f"{where}: has the one split `{loaded.split}`, not `{split}`; leave the split out")
     for number, value in enumerate(loaded, start=1):
-        yield RawRow(f"{where}:row {number}", repr(value), value)
+        yield RawRow(f"{where}:row {number}", "", value)
 
 
 def _one_line(error: Exception) -> str:

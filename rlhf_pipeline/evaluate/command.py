@@ -24,7 +24,7 @@ from rlhf_pipeline.evaluate.frontier import write_frontier
 from rlhf_pipeline.evaluate.report import PLOT, markdown, print_report
 from rlhf_pipeline.records import Prompt, fingerprint
 
-VERSION = 2
+VERSION = 3
 """Of what is measured and how it is written; part of the input key."""
 
 HEADLINE = "new-phrasing"
@@ -56,6 +56,12 @@ class EvaluationSettings:
     seed: int = field(default=0, metadata={"help": "seed of the sampling"})
     batch_size: int = field(default=256, metadata={"help": "completions sampled at once"})
     error_rate: float = field(default=0.1, metadata={"help": "labellers' error rate, for the reward model's accuracy"})
+    ensemble_reduction: Literal["mean", "min"] = field(
+        default="mean", metadata={"help": "what the scores of an ensemble of reward models are reduced to"}
+    )
+    disagreement_coef: float = field(
+        default=0.0, metadata={"help": "weight of the ensemble's standard deviation, taken off that score"}
+    )
     on_long_row: Literal["error", "skip"] = field(default="error", metadata={"help": "prompts too long for a model"})
     frontier: list[str] = field(default_factory=list, metadata={"help": "only draw these runs' PPO logs against KL"})
 
@@ -115,6 +121,7 @@ def _measure(
     splits: Mapping[str, list[Prompt]],
     world_seed: int | None,
 ) -> dict[str, Any]:
+    from rlhf_pipeline.ensembles import Reduction
     from rlhf_pipeline.evaluate.answers import Sampling
     from rlhf_pipeline.evaluate.run import Evaluation, evaluate
 
@@ -136,6 +143,7 @@ def _measure(
         world_seed=world_seed,
         error_rate=settings.error_rate,
         on_long_row=settings.on_long_row,
+        reduction=Reduction(settings.ensemble_reduction, settings.disagreement_coef),
     )
     return evaluate(store, asked)
 
@@ -170,6 +178,8 @@ def _inputs(
         "seed",
         "error_rate",
         "on_long_row",
+        "ensemble_reduction",
+        "disagreement_coef",
     )
     return {
         "command": "eval",

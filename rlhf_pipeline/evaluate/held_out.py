@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import held_out_split
 from rlhf_pipeline.bases import Checkpoint
 from rlhf_pipeline.data.pairs import ordered_pairs
 from rlhf_pipeline.data.sources import read
@@ -18,24 +19,27 @@ from rlhf_pipeline.evaluate.statistics import clustered_mean
 from rlhf_pipeline.evaluate.win_rate import outcomes
 from rlhf_pipeline.jobs import KEY_VERSION
 from rlhf_pipeline.records import Prompt, Ranking, completion_text
+from rlhf_pipeline.rewards import members_of
 from rlhf_pipeline.scoring import RewardModel
 
 
 def held_out_accuracy(store: Store, run: str, checkpoint: Checkpoint, reward: RewardModel) -> dict[str, Any] | None:
     """Pair accuracy with interval over entities, and its ceiling, on the prompts the reward stage held out.
 
-    None where the run's simulated rankings are not those the reward model was trained on, or were split otherwise then.
+    None where the run's simulated rankings are not those the reward model (of an ensemble, each member) was trained on,
+    or were split otherwise then.
     """
     rankings = store.run_dir(run, "feedback") / "rankings.jsonl"
     prompts = store.run_dir(run, "world") / "rank-prompts.jsonl"
     if not (rankings.is_file() and prompts.is_file() and store.has(checkpoint.parent)):
         return None
-    manifest, rows = store.manifest(checkpoint.parent), read(str(rankings), Ranking)
-    inputs = manifest.extra["inputs"]
-    if manifest.data.get("rankings") != rows.fingerprint or inputs["version"] != KEY_VERSION:
+    rows = read(str(rankings), Ranking)
+    splits = {held_out_split(store.manifest(member.parent)) for member in members_of(store, checkpoint)}
+    split = splits.pop()
+    if splits or split is None or split[:2] != (rows.fingerprint, KEY_VERSION):
         return None
-    fraction = inputs["settings"]["eval_fraction"]
-    _, held_out = by_prompt(rows.records, fraction, manifest.config["seed"])
+    *_, fraction, seed = split
+    _, held_out = by_prompt(rows.records, fraction, seed)
     facts = {str(one.prompt): one.facts for one in read(str(prompts), Prompt).records}
     return _accuracy(held_out, facts, reward)
 

@@ -10,21 +10,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.store import MAKES
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint
 from rlhf_pipeline.data.world import places
 from rlhf_pipeline.encoding import LongRow, OnLongRow, fit
+from rlhf_pipeline.ensembles import Reduction
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.evaluate.answers import Answers, Sampling, answer_all, with_rewards
 from rlhf_pipeline.evaluate.epochs import score_by_epoch, sft_checkpoints
 from rlhf_pipeline.evaluate.held_out import held_out_accuracy
 from rlhf_pipeline.evaluate.reward_accuracy import probe_accuracy, probe_pairs
 from rlhf_pipeline.evaluate.split_results import Measured, best_of, measure, reward_accuracy, split_results
-from rlhf_pipeline.generation import placement
-from rlhf_pipeline.models import load_classifier, load_config, load_tokenizer
+from rlhf_pipeline.models import load_config, load_tokenizer
 from rlhf_pipeline.prepared import room
 from rlhf_pipeline.records import Prompt
+from rlhf_pipeline.rewards import load_reward_model
 from rlhf_pipeline.scoring import RewardModel
 
 PROBED_PROMPTS = 100
@@ -48,13 +51,14 @@ class Evaluation:
     world_seed: int | None
     error_rate: float
     on_long_row: OnLongRow
+    reduction: Reduction = Reduction()
 
 
 def evaluate(store: Store, asked: Evaluation) -> dict[str, Any]:
     """Evaluate what `asked` names; raises `ModelError` or `DataError` where a model or a prompt cannot be used."""
     began = time.monotonic()
     splits, skipped = _fitting(asked)
-    reward = None if asked.reward is None else _reward_model(store, asked.reward)
+    reward = None if asked.reward is None else _reward_model(store, asked, asked.reward)
     answers = _answers(store, asked, splits, reward)
     results, start = {}, 0
     for name, prompts in splits.items():
@@ -146,9 +150,9 @@ def _sft_epochs(store: Store, asked: Evaluation) -> list[dict[str, Any]]:
     return score_by_epoch(store, checkpoints, asked.splits[asked.headline], asked.sampling)
 
 
-def _reward_model(store: Store, checkpoint: Checkpoint) -> RewardModel:
-    model = load_classifier(store, checkpoint, **placement()).eval()
-    return RewardModel(model, load_tokenizer(checkpoint), checkpoint.parent)
+def _reward_model(store: Store, asked: Evaluation, checkpoint: Checkpoint) -> RewardModel:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_reward_model(store, checkpoint, device, reduction=asked.reduction)
 
 
 def _fitting(asked: Evaluation) -> tuple[dict[str, list[Prompt]], int]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 
 from rlhf_pipeline.errors import LaunchError
+from rlhf_pipeline.launch.deepspeed_file import check_deepspeed, from_environment
+from rlhf_pipeline.launch.ports import port_problem
 
 # What torchrun and accelerate, PMI (Intel MPI, MPICH), Open MPI and MVAPICH tell a process about its siblings.
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def check_processes(environ: Mapping[str, str]) -> None:
@@ -26,7 +28,10 @@ def check_processes(environ: Mapping[str, str]) -> None:
             "`accelerate launch --config_file recipes/accelerate/cpu2.yaml <script>` or `torchrun --nproc_per_node 2 "
             "<script>`, or for one process leave --num_processes out and unset MASTER_ADDR"
         )
-    if environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true"):
+    _check_ranks(environ)
+    _check_gpus(environ)
+    _check_port(environ)
+    if under_deepspeed(environ):
         _check_deepspeed(environ)
 
 
@@ -39,18 +44,81 @@ def _alone_but_meant_as_one_of_several(environ: Mapping[str, str]) -> bool:
     return by_accelerate and "MASTER_ADDR" in environ and not any(name in environ for name in WORLD_SIZES)
 
 
+def _check_ranks(environ: Mapping[str, str]) -> None:
+    """Refuse copies that do not know of each other, and ranks that cannot be."""
+    world, rank = world_size(environ), _rank(environ)
+    copies = environ.get("SLURM_STEP_NUM_TASKS", "1")
+    if copies != "1" and not any(name in environ for name in WORLD_SIZES):
+        raise LaunchError(
+            f"srun started {copies} copies that do not know of each other, and each would train alone; start one on "
+            "each machine (`srun --ntasks-per-node 1 accelerate launch ...`), or export WORLD_SIZE and RANK"
+        )
+    if world > 1 and rank is None:
+        raise LaunchError(f"{world} processes were started and this one has no RANK; start them with accelerate launch")
+    if rank is not None and rank >= world:
+        raise LaunchError(
+            f"rank {rank} of {world} processes: ranks are 0 to {world - 1}; unset RANK and WORLD_SIZE, or start the "
+            "processes with accelerate launch"
+        )
+
+
+def _check_gpus(environ: Mapping[str, str]) -> None:
+    """Refuse fewer visible GPUs than processes of this machine; none visible means the CPU."""
+    local, visible = environ.get("LOCAL_WORLD_SIZE", "1"), visible_gpus(environ)
+    if local.isdigit() and 0 < len(visible or []) < int(local):
+        raise LaunchError(
+            f"{local} processes on this machine and CUDA_VISIBLE_DEVICES={environ['CUDA_VISIBLE_DEVICES']} shows "
+            f"{len(visible or [])} GPUs; unset it, or type --num_processes {len(visible or [])} (on the CPU: "
+            "CUDA_VISIBLE_DEVICES=)"
+        )
+
+
+def _check_port(environ: Mapping[str, str]) -> None:
+    """Refuse a port that rank 0 is about to listen on and cannot; under torchrun its agent listens already."""
+    port = environ.get("MASTER_PORT", "")
+    if world_size(environ) == 1 or _rank(environ) != 0 or "TORCHELASTIC_USE_AGENT_STORE" in environ or not port:
+        return
+    problem = port_problem(int(port)) if port.isdigit() else f"`{port}` is no port"
+    if problem:
+        raise LaunchError(f"MASTER_PORT: {problem}; end the process that has it, or export another MASTER_PORT")
+
+
 def _check_deepspeed(environ: Mapping[str, str]) -> None:
     if importlib.util.find_spec("deepspeed") is None:
         raise LaunchError("the launch file asks for DeepSpeed, which is not installed; type `pip install deepspeed`")
-    file = environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")
-    if file != "none":
-        if not Path(file).is_file():
-            raise LaunchError(f"deepspeed_config_file: no file {file}; paths are read from where the command is typed")
-    elif "zero_stage" not in environ.get("ACCELERATE_CONFIG_DS_FIELDS", "zero_stage"):
+    by_file = environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") != "none"
+    if not by_file and "zero_stage" not in environ.get("ACCELERATE_CONFIG_DS_FIELDS", "zero_stage"):
         raise LaunchError(
             "the launch file asks for DeepSpeed and says neither deepspeed_config_file nor zero_stage; give one of "
             "them under `deepspeed_config:`"
         )
+    config, where = from_environment(environ)
+    check_deepspeed(config, where, world_size(environ))
+
+
+def under_deepspeed(environ: Mapping[str, str]) -> bool:
+    """Whether the launch file asks for DeepSpeed."""
+    return environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() in ("1", "true")
+
+
+def visible_gpus(environ: Mapping[str, str]) -> list[str] | None:
+    """Return the GPUs that CUDA_VISIBLE_DEVICES names, or None where it is not set and all are visible."""
+    named = environ.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else [word.strip() for word in named.split(",") if word.strip() not in ("", "-1")]
+
+
+def _rank(environ: Mapping[str, str]) -> int | None:
+    for name in RANKS:
+        if name in environ:
+            if not environ[name].isdigit():
+                raise LaunchError(f"{name}={environ[name]!r} is not a rank; unset it")
+            return int(environ[name])
+    return None
+
+
+def this_rank(environ: Mapping[str, str]) -> int:
+    """Return the rank that the launcher gave this process, 0 without one."""
+    return _rank(environ) or 0
 
 
 def world_size(environ: Mapping[str, str]) -> int:

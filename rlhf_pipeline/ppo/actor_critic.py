@@ -18,6 +18,7 @@ from peft import load_peft_weights, set_peft_model_state_dict
 from torch import Tensor, nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.ppo.adapters import in_force, old_names, recompute_in_force, tuner_layers
 from rlhf_pipeline.ppo.average import MovingAverage
 from rlhf_pipeline.ppo.critic import Critic
@@ -26,6 +27,7 @@ from rlhf_pipeline.ppo.optimizer import give_own_rate, rest_all_but
 from rlhf_pipeline.ppo.packing import Packed
 from rlhf_pipeline.ppo.seams import RolloutTrainer
 from rlhf_pipeline.ppo.shared import SharedCritic, SharedReward
+from rlhf_pipeline.sharding import share_frozen, zero_stage
 
 CRITIC_FOLDER = "critic"
 STATE_FILE = "ppo_state.json"
@@ -38,7 +40,12 @@ class ActorCriticTrainer(RolloutTrainer):
     """
 
     def __init__(
-        self, critic: Critic | SharedCritic, *, shared_rewards: Sequence[SharedReward] = (), **kwargs: Any
+        self,
+        critic: Critic | SharedCritic,
+        *,
+        shared_rewards: Sequence[SharedReward] = (),
+        frozen: Sequence[nn.Module] = (),
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.critic = critic.to(self.accelerator.device)
@@ -47,6 +54,7 @@ class ActorCriticTrainer(RolloutTrainer):
         self._join_critic()
         self.reference = self._make_reference()
         self.average = self._make_average()
+        self.shared_out = [share_frozen(model, self.accelerator) for model in frozen]
 
     def run_state(self) -> dict[str, Any]:
         """What a resumed run has to know beside weights, optimizer and random numbers, as JSON."""
@@ -61,6 +69,7 @@ class ActorCriticTrainer(RolloutTrainer):
     def _join_critic(self) -> None:
         """Make policy and critic one module with one forward: clipping, ZeRO, DDP and resume cover both."""
         if isinstance(self.critic, SharedCritic):
+            self._refuse_reentrant()
             self.critic.join(self.model)
             recompute_in_force(self.model, tuner_layers(self.model))
         elif self.args.gradient_checkpointing:  # under PEFT the policy's own switch does not reach it
@@ -71,6 +80,13 @@ class ActorCriticTrainer(RolloutTrainer):
         float32_head = self.args.cast_lm_head_to_fp32
         give_packed_forward(self.model, self.temperature, values=self.critic, head_in_float32=float32_head)
         self.model.critic = self.critic
+
+    def _refuse_reentrant(self) -> None:
+        if self.args.gradient_checkpointing and zero_stage() == 3:
+            raise ConfigError(
+                "gradient_checkpointing: under ZeRO-3 LoRA recomputes reentrantly, and several adapters over one base "
+                "cannot; set gradient_checkpointing to false, or launch with zero2.yaml (make: LAUNCH=zero2)"
+            )
 
     def _make_reference(self) -> Forward:
         """Return the packed forward of the frozen policy that training starts from."""
@@ -93,6 +109,11 @@ class ActorCriticTrainer(RolloutTrainer):
     def _make_average(self) -> MovingAverage | None:
         if self.args.ema_decay is None:
             return None
+        if zero_stage() == 3:
+            raise ConfigError(
+                "ema_decay: under ZeRO-3 no process holds the weights to average; launch with zero2.yaml "
+                "(make: LAUNCH=zero2), or leave ema_decay out"
+            )
         of_critic = {id(p) for p in self.critic.trained()}
         trained = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         policy = {name: p for name, p in trained.items() if id(p) not in of_critic}
@@ -148,7 +169,7 @@ class ActorCriticTrainer(RolloutTrainer):
         else:
             with self.policy_alone():
                 super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self.critic.resume(folder / CRITIC_FOLDER)
+        self.critic.resume(folder / CRITIC_FOLDER, trust_remote_code=self.args.trust_remote_code)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Save what else a resumed run needs: its state, and the moving average where there is one."""

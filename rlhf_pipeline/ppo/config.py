@@ -16,6 +16,7 @@ from transformers.trainer_utils import SaveStrategy
 from trl.trainer.grpo_config import GRPOConfig
 
 from rlhf_pipeline.config import Setting
+from rlhf_pipeline.ensembles import Reduction
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.ppo.fields import PPOFields
 from rlhf_pipeline.ppo.guards import guard_actions
@@ -130,6 +131,11 @@ class PPOConfig(PPOFields, GRPOConfig):
         """Optimizer steps between one rollout and the next."""
         return self.minibatches * self.num_iterations
 
+    @property
+    def reduction(self) -> Reduction:
+        """How the scores of an ensemble become one."""
+        return Reduction(self.ensemble_reduction, self.disagreement_coef)
+
     def describe_batches(self) -> str:
         """Say in one line how a rollout is cut: completions, minibatches, epochs, optimizer steps."""
         rollout = self.per_device_train_batch_size * self.world_size * self.micro_batches
@@ -148,12 +154,15 @@ class PPOConfig(PPOFields, GRPOConfig):
             )
 
     def _check_numbers(self) -> None:
-        for name in ("kl_coef", "vf_coef", "critic_warmup_steps", "cliprange_value", "ptx_coef"):
+        for name in ("kl_coef", "vf_coef", "critic_warmup_steps", "cliprange_value", "ptx_coef", "disagreement_coef"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it cannot be negative")
         for name in ("kl_target", "kl_horizon", "kl_limit"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above zero")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"ema_decay is {self.ema_decay}; it must lie between 0 and 1, like 0.992")
         guard_actions(self.guards)

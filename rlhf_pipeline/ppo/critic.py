@@ -1,8 +1,9 @@
 """The critic: a bare backbone and a scalar head, a network of its own beside the policy.
 
 In: a reward model (its head is the first value function) or a policy (zero head). Out: a value for the state before
-every completion token. Saved as a plain sequence classifier where the architecture has one, else as the bare backbone
-with `value_head.safetensors` beside it. Left out: a head on the policy's own trunk, value functions of several rewards.
+every completion token, in units of the reward: a reward model's offset and scale hold for its critic too. Saved as a
+plain sequence classifier where the architecture has one, else as the bare backbone with `value_head.safetensors`
+beside it. Left out: a head on the policy's own trunk, value functions of several rewards.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Self
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -24,8 +26,10 @@ from transformers import (
 )
 
 from rlhf_pipeline.errors import ModelError
+from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.ppo.forward import backbone_states
 from rlhf_pipeline.ppo.packing import Packed
+from rlhf_pipeline.sharding import gathered, loaded_whole
 
 HEAD_FILE = "value_head.safetensors"
 
@@ -33,32 +37,41 @@ HEAD_FILE = "value_head.safetensors"
 class Critic(nn.Module):
     """Value the state before every completion token.
 
-    `backbone`: a transformer without head. `head`: hidden size to 1, without bias.
+    `backbone`: a transformer without head. `head`: hidden size to 1, without bias; values are its output less `offset`.
     """
 
-    def __init__(self, backbone: PreTrainedModel, head: nn.Linear) -> None:
+    def __init__(self, backbone: PreTrainedModel, head: nn.Linear, offset: float = 0.0) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.offset = offset
 
     @classmethod
     def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
         """Start from a reward model: backbone and score head of a sequence classifier with one label.
 
+        Of an ensemble's heads, the mean: they are linear, so its score is the mean of theirs.
         `source` is a loaded classifier, which lends its weights, or its folder; then `load` goes to `from_pretrained`.
-        Raises ModelError for another number of labels or a head of another form.
+        Its normalisation becomes the critic's, so that first values are scores. Raises ModelError for another number of
+        labels or a head of another form.
         """
         model: Any = source
         if isinstance(source, str | Path):
             model = AutoModelForSequenceClassification.from_pretrained(source, **load)
         head = dict(model.named_children()).get("score")
+        heads = getattr(model.config, "reward_heads", 1)
+        if isinstance(head, nn.Linear) and head.out_features == heads > 1 and "bias" not in head.state_dict():
+            head = _mean_head(head)
+            model.config.update({"reward_heads": 1})
         if not isinstance(head, nn.Linear) or head.out_features != 1 or "bias" in dict(head.named_parameters()):
             raise ModelError(
                 f"{model.name_or_path}: a critic starts from a reward model with one bias-free `score` output, not "
                 f"{type(model).__name__} with {model.config.num_labels} labels; pass `--critic policy` to start from "
                 "the policy"
             )
-        return cls(model.base_model, head)
+        shifts = Normalization.of(model.config.to_dict(), heads)
+        offset, scale = fmean(shift.offset for shift in shifts), fmean(shift.scale for shift in shifts)
+        return cls(model.base_model, head).scaled(1 / scale, offset / scale)
 
     @classmethod
     def from_policy(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
@@ -81,13 +94,21 @@ class Critic(nn.Module):
         critic.head.load_state_dict(load_file(head_file))
         return critic
 
+    @torch.no_grad()
+    def scaled(self, factor: float, less: float = 0.0) -> Self:
+        """Multiply all values by `factor`, then take `less` off; returns itself."""
+        with gathered([self.head.weight], write=True):
+            self.head.weight.mul_(factor)
+        self.offset = self.offset * factor + less
+        return self
+
     def forward(self, packed: Packed) -> Tensor:
         """Value the states before the completion tokens of `packed`: (N,), at least float32.
 
         The state before token t is read at position t - 1, where the policy predicts it.
         """
         values: Tensor = self.head(backbone_states(self.backbone, packed.ids)[packed.predicts]).squeeze(-1)
-        return values.to(torch.promote_types(values.dtype, torch.float32))
+        return values.to(torch.promote_types(values.dtype, torch.float32)) - self.offset
 
     def trained(self) -> Iterable[Parameter]:
         """The parameters that training moves."""
@@ -108,16 +129,27 @@ class Critic(nn.Module):
         self.backbone.save_pretrained(folder, state_dict=backbone)
         save_file({"weight": head.contiguous()}, folder / HEAD_FILE)
 
-    def resume(self, folder: str | Path) -> None:
-        """Go on from what `save` wrote."""
-        self.load_state_dict(Critic.load(folder, dtype="auto").state_dict())
+    def resume(self, folder: str | Path, **load: Any) -> None:
+        """Go on from what `save` wrote; `load` goes to `from_pretrained`."""
+        saved = Critic.load(folder, dtype="auto", use_safetensors=True, **load)
+        self.load_state_dict(saved.state_dict())
+        self.offset = saved.offset
 
     def _as_classifier(self, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
         """Lend the weights, uncopied, to the architecture's sequence-classification class."""
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
-        with torch.device("meta"):
+        config.update({"reward_offset": self.offset, "reward_scale": 1.0})
+        with loaded_whole(), torch.device("meta"):
             model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
         model.base_model.load_state_dict(backbone, assign=True)
         model.score.weight = nn.Parameter(head)
         return model
+
+
+def _mean_head(heads: nn.Linear) -> nn.Linear:
+    """Make one head of M: (M, width) to (1, width)."""
+    head = nn.Linear(heads.in_features, 1, bias=False, dtype=heads.weight.dtype, device=heads.weight.device)
+    with torch.no_grad():
+        head.weight.copy_(heads.weight.mean(dim=0, keepdim=True))
+    return head

@@ -34,6 +34,12 @@ class PPOFields:
     missing_eos_score: float | None = field(
         default=None, metadata={"help": "Score of a completion that never ended; None: what the reward says."}
     )
+    ensemble_reduction: Literal["mean", "min"] = field(
+        default="mean", metadata={"help": "What the scores of an ensemble of reward models are reduced to."}
+    )
+    disagreement_coef: float = field(
+        default=0.0, metadata={"help": "Weight of the ensemble's standard deviation, taken off that score."}
+    )
     critic_learning_rate: float | None = field(default=None, metadata={"help": "None: learning_rate."})
     critic_warmup_steps: int = field(default=0, metadata={"help": "Optimizer steps before the policy moves."})
     ptx_coef: float = field(

@@ -56,10 +56,18 @@ class Figures:
             self.note(mode, f"first_{name}" if first and name == "ratio_abs_log" else name, mean)
         self._minibatch.clear()
 
-    def intervals(self) -> dict[str, float]:
-        """Half the width of the 95 % interval of every held-out mean, over completions (one a prompt)."""
-        numbers = {name: torch.tensor(values) for name, values in self.held_out.items() if len(values) > 1}
-        return {f"eval_ppo/{name}_ci95": Z95 * x.std().item() / math.sqrt(len(x)) for name, x in numbers.items()}
+    def over_completions(self, prompts: int) -> dict[str, float]:
+        """Every held-out mean and half the width of its 95 % interval, over the completions of `prompts` prompts.
+
+        What fills up the last batch of several ranks comes behind them, and is left out.
+        """
+        numbers = {name: torch.tensor(values[:prompts]) for name, values in self.held_out.items()}
+        means = {f"eval_ppo/{name}": x.mean().item() for name, x in numbers.items()}
+        several = {name: x for name, x in numbers.items() if len(x) > 1}
+        return {
+            **means,
+            **{f"eval_ppo/{name}_ci95": Z95 * x.std().item() / math.sqrt(len(x)) for name, x in several.items()},
+        }
 
 
 def correlation(x: Tensor, y: Tensor) -> float:

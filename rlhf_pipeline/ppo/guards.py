@@ -40,7 +40,7 @@ LENGTH_ROLLOUTS = 10
 
 
 class Guards:
-    """The guards of one run, with what each does. `say` prints a line for people; pass a silent one on other ranks."""
+    """The guards of one run, with what each does. Only a `loud` one prints its warnings: that of the first rank."""
 
     def __init__(self, asked: Sequence[str] = (), *, loud: bool = True) -> None:
         self.actions = guard_actions(asked)

@@ -17,18 +17,19 @@ from rlhf_pipeline.ppo.masked import Reduce
 Batch = dict[str, Any]
 
 
-def cut(rollout: Batch, order: Tensor, micro_batches: int, per_minibatch: int) -> list[Batch]:
+def cut(rollout: Batch, order: Tensor, micro_batches: int, per_minibatch: int, longest: Reduce) -> list[Batch]:
     """Cut the rows of `rollout`, taken in `order` (B,), into `micro_batches`.
 
     `per_minibatch` of them in a row are one minibatch: an equal share of the rows, however long, whose micro-batches
-    are of similar size in tokens. Tensors of the rollout have their rows in the first dimension; numbers stand in every
-    micro-batch.
+    are of similar size in tokens. `longest` turns falling lengths (B,) into the largest of all ranks in each place, so
+    that every rank cuts alike: TRL gathers a figure of each row. Tensors of the rollout have their rows in the first
+    dimension; numbers stand in every micro-batch.
     """
     lengths = rollout["prompt_mask"].sum(dim=1) + rollout["completion_mask"].sum(dim=1)
     places: list[Tensor] = []
     for minibatch in torch.split(order, len(order) * per_minibatch // micro_batches):
         by_length = minibatch[lengths[minibatch].argsort(descending=True, stable=True)]
-        places += torch.split(by_length, even_cuts(lengths[by_length].tolist(), per_minibatch))
+        places += torch.split(by_length, even_cuts(longest(lengths[by_length]).tolist(), per_minibatch))
     return [{name: x[rows] if x.ndim else x for name, x in rollout.items()} for rows in places]
 
 

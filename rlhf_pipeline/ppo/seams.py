@@ -44,6 +44,7 @@ from rlhf_pipeline.ppo.forward import Forward, keeping_casts
 from rlhf_pipeline.ppo.guards import require_scores
 from rlhf_pipeline.ppo.order import EpochSampler
 from rlhf_pipeline.ppo.packing import by_length, pack, unpack
+from rlhf_pipeline.sharding import gathered_for_sampling
 
 Batch = dict[str, Any]
 
@@ -124,11 +125,16 @@ class RolloutTrainer(GRPOTrainer):
             completions = super()._generate_single_turn(prompt_ids, *rest, **more)  # type: ignore[no-untyped-call]
         else:
             with old_names():
-                with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                whole = [p for name, p in self.model.named_parameters() if not name.startswith("critic.")]
+                with (
+                    unwrap_model_for_generation(self.model_wrapped, self.accelerator, False) as model,
+                    gathered_for_sampling(self.model_wrapped, whole),
+                ):
                     completions = self.sample(model, prompt_ids)
                 if self.args.gradient_checkpointing:  # TRL turned it off and on again, without its settings
                     self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
-        self.seconds["generate"] = time.perf_counter() - started
+        if self.model.training:
+            self.seconds["generate"] = time.perf_counter() - started
         return completions
 
     def _calculate_rewards(
@@ -156,8 +162,8 @@ class RolloutTrainer(GRPOTrainer):
         self.finish_rollout(rollout, scores, self._figures["values"])
         if self.model.training:
             self._rollout = rollout
-        self.ready_at = time.perf_counter()
-        self.seconds["score"] = self.ready_at - started - self.seconds["generate"]
+            self.ready_at = time.perf_counter()
+            self.seconds["score"] = self.ready_at - started - self.seconds["generate"]
         return rollout
 
     # ---- Forward ----

@@ -8,11 +8,12 @@ Left out: adapters that are not LoRA, or that replace whole modules beside the h
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model_state_dict, set_peft_model_state_dict
@@ -33,21 +34,27 @@ HEAD_KEY = "base_model.model.score.weight"
 
 @dataclass(frozen=True)
 class HeadedAdapter:
-    """An adapter and its head: configuration, weights by peft's names (none: peft's fresh ones), head (1, width)."""
+    """An adapter and its heads: configuration, weights by peft's names (none: peft's fresh ones), head (M, width)."""
 
     config: LoraConfig
     weights: Mapping[str, Tensor]
     head: Tensor
 
+    def averaged(self) -> HeadedAdapter:
+        """This adapter with one head, the mean of its M: heads are linear, so its score is the mean of theirs."""
+        return dataclasses.replace(self, head=self.head.mean(dim=0, keepdim=True))
 
-def read_adapter(folder: str | Path) -> HeadedAdapter:
-    """Read a sequence classifier's adapter; raises ModelError where it is no LoRA with a head of one label."""
+
+def read_adapter(folder: str | Path, heads: int = 1) -> HeadedAdapter:
+    """Read a sequence classifier's adapter; raises ModelError where it is no LoRA with as many labels as `heads`."""
     config = LoraConfig.from_pretrained(str(folder))
     weights = load_file(Path(folder) / SAFETENSORS_WEIGHTS_NAME)
     head = weights.pop(HEAD_KEY, None)
-    if config.peft_type != "LORA" or head is None or head.size(0) != 1 or any("lora_" not in name for name in weights):
+    plain = config.peft_type == "LORA" and all("lora_" in name for name in weights)
+    if not plain or head is None or head.size(0) != heads:
         raise ModelError(
-            f"{folder}: a critic or reward over the policy's base is LoRA with one `score` label and nothing else; "
+            f"{folder}: a critic or reward over the policy's base is LoRA with one `score` label (an ensemble of heads "
+            "has one for each) and nothing else; "
             f"type `rlhf artifacts merge {Path(folder).name}` and name the id it prints"
         )
     return HeadedAdapter(config, weights, head)
@@ -59,7 +66,7 @@ def fresh_adapter(config: LoraConfig, width: int) -> HeadedAdapter:
 
 
 class SharedNetwork(nn.Module):
-    """A headed adapter `name` over the base of the policy that it joins; only its head is a parameter of its own."""
+    """A headed adapter `name` over the base of the policy that it joins; only its heads are parameters of its own."""
 
     adapter: HeadedAdapter
     policy: Any
@@ -68,18 +75,19 @@ class SharedNetwork(nn.Module):
     def __init__(self, adapter: HeadedAdapter, name: str) -> None:
         super().__init__()
         self.adapter, self.name = adapter, name
-        self.head = nn.Linear(adapter.head.size(1), 1, bias=False, dtype=torch.float32)
+        self.head = nn.Linear(adapter.head.size(1), adapter.head.size(0), bias=False, dtype=torch.float32)
         with torch.no_grad():
             self.head.weight.copy_(adapter.head)
 
     def join(self, policy: PeftModel) -> None:
-        """Put the adapter beside the policy's own; it is not trained unless asked for."""
+        """Put the adapter beside the policy's own, once; it is not trained unless asked for."""
         config = copy.deepcopy(self.adapter.config)
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.CAUSAL_LM, None, True
         config.base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path  # an id it asks the hub
-        policy.add_adapter(self.name, config)
-        if self.adapter.weights:
-            set_peft_model_state_dict(policy, dict(self.adapter.weights), adapter_name=self.name)
+        if self.name not in policy.peft_config:  # a member may be a reward of its own beside its ensemble
+            policy.add_adapter(self.name, config)
+            if self.adapter.weights:
+                set_peft_model_state_dict(policy, dict(self.adapter.weights), adapter_name=self.name)
         self.__dict__["policy"] = policy  # not a child: its weights are the policy's
         self.__dict__["layers"] = tuner_layers(policy)
         self.head.to(self.device)
@@ -102,8 +110,8 @@ class SharedNetwork(nn.Module):
             return backbone_states(causal_lm(self.policy), ids)
 
     def value(self, states: Tensor) -> Tensor:
-        """Apply the head, in at least float32: (N, width) to (N,)."""
-        values: Tensor = self.head(states.to(self.head.weight.dtype)).squeeze(-1)
+        """Apply the heads, in at least float32: (N, width) to (N, M)."""
+        values: Tensor = self.head(states.to(self.head.weight.dtype))
         return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
@@ -111,14 +119,23 @@ class SharedReward(SharedNetwork):
     """A frozen reward model over the policy's base; called like a sequence classifier."""
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
-        """Score right-padded rows, (B, T): an object with `logits` (B, 1), read at the last real token."""
+        """Score right-padded rows, (B, T): an object with `logits` (B, M), read at the last real token."""
         last = attention_mask.sum(dim=1) - 1
         states = self.states(input_ids)[torch.arange(len(last), device=last.device), last]
-        return SimpleNamespace(logits=self.value(states)[:, None])
+        return SimpleNamespace(logits=self.value(states))
 
 
 class SharedCritic(SharedNetwork):
     """A critic over the policy's base; called, saved and resumed like `critic.Critic`."""
+
+    offset = 0.0  # taken off every value
+
+    @torch.no_grad()
+    def scaled(self, factor: float, less: float = 0.0) -> Self:
+        """Multiply all values by `factor`, then take `less` off; returns itself."""
+        self.head.weight.mul_(factor)
+        self.offset = self.offset * factor + less
+        return self
 
     def join(self, policy: PeftModel) -> None:
         """Put the adapter beside the policy's own, and train it."""
@@ -128,7 +145,7 @@ class SharedCritic(SharedNetwork):
 
     def forward(self, packed: Packed) -> Tensor:
         """Value the states before the completion tokens of `packed`: (N,)."""
-        return self.value(self.states(packed.ids)[packed.predicts])
+        return self.value(self.states(packed.ids)[packed.predicts]).squeeze(-1) - self.offset
 
     def trained(self) -> Iterable[Parameter]:
         """The parameters that training moves."""
@@ -149,8 +166,11 @@ class SharedCritic(SharedNetwork):
         config = copy.deepcopy(self.policy.peft_config[self.name])
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.SEQ_CLS, ["score"], True
         config.save_pretrained(str(folder))
+        beside = copy.deepcopy(self.policy.config)
+        beside.update({"num_labels": 1, "reward_offset": self.offset, "reward_scale": 1.0})
+        beside.save_pretrained(folder)
 
-    def resume(self, folder: str | Path) -> None:
+    def resume(self, folder: str | Path, **_: Any) -> None:
         """Go on from what `save` wrote."""
         saved = read_adapter(folder)
         set_peft_model_state_dict(self.policy, dict(saved.weights), adapter_name=self.name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -38,7 +38,8 @@ class PPOTrainer(ActorCriticTrainer):
     `model` is a folder, or a causal LM loaded from one (the reference is loaded from there again; with PEFT it is the
     base, or a frozen copy of the adapter the model came with). `reward_funcs` take `prompts`, `completions`,
     `completion_ids` and the data set's columns, and return a float for each completion. `pretraining_rows` are token
-    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base.
+    ids for `ptx_coef`. `shared_rewards` are reward models behind `reward_funcs` that live on the policy's base,
+    `frozen` those with weights of their own.
     """
 
     _tag_names = ["ppo"]
@@ -58,6 +59,7 @@ class PPOTrainer(ActorCriticTrainer):
         peft_config: Any = None,
         pretraining_rows: Sequence[Sequence[int]] = (),
         shared_rewards: Sequence[SharedReward] = (),
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         for function in reward_funcs:
             if isinstance(function, str | nn.Module):
@@ -65,6 +67,7 @@ class PPOTrainer(ActorCriticTrainer):
         super().__init__(
             critic,
             shared_rewards=shared_rewards,
+            frozen=frozen,
             model=model,
             reward_funcs=list(reward_funcs),
             args=args,
@@ -172,7 +175,7 @@ class PPOTrainer(ActorCriticTrainer):
         """Cut the rollout into one epoch's micro-batches, which completions share a minibatch left to chance."""
         per_minibatch = self.args.gradient_accumulation_steps
         order = torch.randperm(len(rollout["completion_ids"]))
-        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch)
+        micro_batches = cut(rollout, order, self.args.micro_batches, per_minibatch, self._longest_over_ranks)
         count_tokens(micro_batches, per_minibatch, self._sum_over_ranks)
         return micro_batches
 
@@ -197,7 +200,9 @@ class PPOTrainer(ActorCriticTrainer):
         tokens = rows.tokens(range(first, first + size))
         logprobs = model(input_ids=packed.ids, predicts=packed.predicts, as_text=True)["logprobs"]
         loss: Tensor = -logprobs.sum() * self.accelerator.num_processes / tokens
-        self.figures.add_micro_batch(1.0, ptx_loss=loss.item() / self.accelerator.num_processes)
+        self.figures.add_micro_batch(
+            1.0, ptx_loss=self._sum_over_ranks(loss.detach()).item() / self.accelerator.num_processes
+        )
         return loss
 
     def _note_optimisation(
@@ -261,7 +266,7 @@ class PPOTrainer(ActorCriticTrainer):
     def _mode(self) -> str:
         return "train" if self.model.training else "eval"
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Sample, score and measure the held-out prompts; adds half widths of 95 % intervals as `..._ci95`.
 
         Every evaluation draws the same random numbers, and training's go on as if there had been none.
@@ -269,12 +274,17 @@ class PPOTrainer(ActorCriticTrainer):
         self.figures.held_out.clear()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.args.seed + self.accelerator.process_index)
-            metrics: dict[str, float] = super().evaluate(*args, **kwargs)
-        return {**metrics, **self.figures.intervals()}
+            metrics: dict[str, float] = super().evaluate(eval_dataset, *args, **kwargs)
+        held_out = cast(Dataset, self.eval_dataset if eval_dataset is None else eval_dataset)
+        return {**metrics, **self.figures.over_completions(len(held_out))}
 
     def _sum_over_ranks(self, total: Tensor) -> Tensor:
         summed: Tensor = self.accelerator.reduce(total, reduction="sum")
         return summed
+
+    def _longest_over_ranks(self, lengths: Tensor) -> Tensor:
+        everywhere: Tensor = self.accelerator.gather(lengths)
+        return everywhere.view(-1, len(lengths)).amax(dim=0)
 
     @property
     def _autocast(self) -> bool:

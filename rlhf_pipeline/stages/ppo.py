@@ -7,7 +7,9 @@ refs move together. The reference is the policy that training starts from. Left 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,16 +31,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from rlhf_pipeline.encoding import LongRow
+    from rlhf_pipeline.networks import Networks
     from rlhf_pipeline.ppo.config import PPOConfig
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import Prepared
     from rlhf_pipeline.rewards import Reward
 
 SHOWN = (
-    "ppo/score", "ppo/kl_nats", "ppo/completion_tokens", "ppo/eos_fraction", "ppo/value_loss",
+    "ppo/score", "ppo/disagreement", "ppo/kl_nats", "ppo/completion_tokens", "ppo/eos_fraction", "ppo/value_loss",
     "ppo/explained_variance", "ppo/clip_fraction", "ppo/policy_grad_norm", "ppo/critic_grad_norm",
 )  # fmt: skip
-HELD_OUT = ("score", "kl_nats", "completion_tokens", "eos_fraction")
+HELD_OUT = ("score", "disagreement", "kl_nats", "completion_tokens", "eos_fraction")
 
 
 @dataclass(frozen=True)
@@ -106,8 +109,6 @@ def run(
     from trl import get_peft_config
 
     from rlhf_pipeline.models import adapter_base, check_causal, load_config, load_tokenizer
-    from rlhf_pipeline.networks import load_networks
-    from rlhf_pipeline.ppo.guards import Guards
     from rlhf_pipeline.ppo.trainer import PPOTrainer
     from rlhf_pipeline.prepared import prepare, report, room
     from rlhf_pipeline.tokenization import make_fit
@@ -127,14 +128,7 @@ def run(
 
     set_seed(arguments.seed)
     row_tokens = longest_prompt(tokenizer, prepared) + completion
-    peft_config = get_peft_config(model_config)
-    networks = load_networks(
-        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
-        peft_config=peft_config,
-        guards=Guards(arguments.guards, loud=is_main_process()),
-        options=network_options(arguments, model_config, row_tokens),
-    )  # fmt: skip
-    follow_start(arguments, start, row_tokens)
+    networks = first_networks(job, settings, start, rewards, tokenizer, arguments, model_config, row_tokens)
 
     with job.working():
         start = kept(job, start, rewards)
@@ -146,11 +140,40 @@ def run(
             train_dataset=Dataset.from_list(prepared.train),
             eval_dataset=Dataset.from_list(prepared.held_out) if prepared.held_out else None,
             processing_class=tokenizer,
-            peft_config=peft_config,
+            peft_config=get_peft_config(model_config),
             pretraining_rows=text_rows(tokenizer, text, row_tokens),
             shared_rewards=networks.shared_rewards,
+            frozen=networks.frozen,
         )
         train_and_publish_both(trainer, tokenizer, job, model_config, start, report(job, rows, prepared))
+
+
+def first_networks(
+    job: Job,
+    settings: PPOSettings,
+    start: Checkpoint,
+    rewards: Sequence[Reward],
+    tokenizer: PreTrainedTokenizerBase,
+    arguments: PPOConfig,
+    model_config: Any,
+    row_tokens: int,
+) -> Networks:
+    """Load what training starts from, and tell TRL what it loads by itself."""
+    from trl import get_peft_config
+
+    from rlhf_pipeline.networks import load_networks
+    from rlhf_pipeline.ppo.guards import Guards
+
+    networks = load_networks(
+        job.store, start, rewards, tokenizer, settings.critic, device=arguments.device, bf16=bool(arguments.bf16),
+        peft_config=get_peft_config(model_config), weights=arguments.reward_weights, reduction=arguments.reduction,
+        guards=Guards(arguments.guards, loud=is_main_process()),
+        options=network_options(arguments, model_config, row_tokens),
+    )  # fmt: skip
+    follow_start(arguments, start, row_tokens, networks.policy)
+    if not networks.zero_is_set:
+        warn_of_zero(arguments.missing_eos_score)
+    return networks
 
 
 def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
@@ -162,15 +185,19 @@ def kept(job: Job, start: Checkpoint, rewards: Sequence[Reward]) -> Checkpoint:
 
 
 def ppo_arguments(output: Path, asked: Mapping[str, Setting]) -> tuple[PPOConfig, Any]:
-    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default."""
+    """Turn settings into PPOConfig and trl.ModelConfig: on a processor that multiplies bf16, that is the default.
+
+    Not under DeepSpeed, which would hold the weights themselves in bf16 where plain training casts on the way.
+    """
     import torch
 
     from rlhf_pipeline.arguments import trainer_arguments
+    from rlhf_pipeline.launch.processes import under_deepspeed
     from rlhf_pipeline.machine import cpu_has_bf16
     from rlhf_pipeline.ppo.config import PPOConfig, refuse_fixed
 
     refuse_fixed(asked)
-    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16()}
+    quick = {} if torch.cuda.is_available() else {"bf16": cpu_has_bf16() and not under_deepspeed(os.environ)}
     arguments, model_config = trainer_arguments(PPOConfig, asked, PPOSettings, output, quick)
     if "per_device_eval_batch_size" not in asked:
         arguments.per_device_eval_batch_size = arguments.per_device_train_batch_size
@@ -188,12 +215,22 @@ def network_options(arguments: PPOConfig, model_config: Any, row_tokens: int) ->
     return options if torch.cuda.is_available() else {**cpu_attention(row_tokens), **options}
 
 
-def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int) -> None:
-    """Tell TRL which revision the reference has, and vLLM how long a row can be."""
-    if start.revision is not None:  # TRL loads the reference by the policy's name
-        arguments.model_init_kwargs = {"revision": start.revision}
+def follow_start(arguments: PPOConfig, start: Checkpoint, row_tokens: int, policy: Any) -> None:
+    """Tell TRL what to load as the reference, beside the policy's name, and vLLM how long a row can be."""
+    arguments.model_init_kwargs = {"dtype": policy.dtype, "attn_implementation": policy.config._attn_implementation}
+    if start.revision is not None:
+        arguments.model_init_kwargs["revision"] = start.revision
     if arguments.use_vllm and arguments.vllm_max_model_length is None:
         arguments.vllm_max_model_length = row_tokens
+
+
+def warn_of_zero(missing_eos_score: float | None) -> None:
+    """Say that a fixed score means nothing beside a reward model whose scores have an arbitrary zero."""
+    if missing_eos_score is not None:
+        say(
+            f"warning: missing_eos_score {missing_eos_score:g} beside a reward model with an arbitrary zero: truncated "
+            "completions may score better than finished ones; train it with `rlhf reward --normalize_on`"
+        )
 
 
 def text_rows(tokenizer: PreTrainedTokenizerBase, text: Rows[Document] | None, row_tokens: int) -> list[list[int]]:
@@ -271,14 +308,17 @@ def train_and_publish_both(
     from rlhf_pipeline.models import adapter_base
     from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
+    from rlhf_pipeline.stopping import ranks_together
     from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
 
     parameters = trained_parameters(trainer)
     job.need_space(parameters, checkpoints_at_once(trainer))
     watch(trainer, job, SHOWN)
-    train(trainer, job)
     base = adapter_base(job.store, start) or start
-    with trainer.averaged(), job.store.staging() as staged:
+    with ranks_together(trainer, job), contextlib.ExitStack() as after:
+        train(trainer, job, every=trainer.args.steps_per_rollout)
+        after.enter_context(trainer.averaged())
+        staged = after.enter_context(job.store.staging())
         metrics = trainer.evaluate() if trainer.eval_dataset is not None else {}
         say(f"ppo: {held_out_line(metrics)}")
         job.need_space(parameters, 0)
@@ -291,7 +331,6 @@ def train_and_publish_both(
             config = resolved(trainer.args, model_config)
             numbers = {**finite(metrics), **counts, "steps": trainer.state.global_step}
             job.publish({"policy": policy, "critic": critic}, config=config, metrics=numbers)
-    trainer.accelerator.wait_for_everyone()
 
 
 def held_out_line(metrics: Mapping[str, float]) -> str:

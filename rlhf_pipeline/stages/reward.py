@@ -1,29 +1,33 @@
 """Train a reward model, one scalar per completion, from rankings.
 
 In: rankings (pairs are K = 2) and a checkpoint to start from, this run's `sft` unless `model` names another. Out: an
-artifact `reward`. Rankings are split by prompt first and expanded to pairs then, so no prompt is on both sides. With
-`normalize_on`, demonstrations score 0 on average. Left out: all pairs of a group in one batch element, margins,
-ensembles.
+artifact `reward`. Rankings are split by prompt, so no prompt is on both sides. A ranking of K completions is one
+element of a batch, with all its pairs (Ouyang et al. 2022, section 3.5). With `normalize_on`, demonstrations score 0 on
+average. An ensemble is several such models, each with a seed of its own, or several heads on one (`ensemble_size`).
+Left out: members trained side by side in one command (`member` trains one).
 """
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import join
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
-from rlhf_pipeline.data.pairs import dropped
+from rlhf_pipeline.data.pairs import Ties, dropped
 from rlhf_pipeline.data.sources import Rows, read
-from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, need_data
+from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
 from rlhf_pipeline.records import Demonstration, Ranking
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-    from trl import RewardTrainer
 
+    from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.scoring import RewardModel
 
 LORA_TASK = {"lora_task_type": Setting("lora_task_type", "SEQ_CLS", "default")}
@@ -41,6 +45,44 @@ class RewardSettings(StageSettings):
     data_format: str = field(default="auto", metadata={"help": "format of the data; auto finds out"})
     normalize_on: str = field(default="", metadata={"help": "demonstrations that shall score 0 on average"})
     eval_fraction: float = field(default=0.1, metadata={"help": "share of the prompts held out to evaluate on"})
+    ties: Ties = field(
+        default="skip", metadata={"help": "completions of equal rank: not compared, or a tie is half a win each way"}
+    )
+    use_margins: bool = field(
+        default=False, metadata={"help": "ask a better completion to lead by the difference of the ranking's scores"}
+    )
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "probability that a pair was ranked the wrong way round"}
+    )
+    ensemble_size: int = field(default=1, metadata={"help": "reward models, or heads, of an ensemble; 1: no ensemble"})
+    ensemble: Literal["members", "heads"] = field(
+        default="members", metadata={"help": "whole models (adapters with use_peft), or heads on one model"}
+    )
+    member: int = field(
+        default=0, metadata={"help": "train this member of an ensemble alone: seed + member, on the same prompts"}
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse a probability that is none or makes labels say nothing, and an ensemble of nothing."""
+        super().__post_init__()
+        if self.ensemble_size < 1 or self.member < 0:
+            raise ConfigError("`ensemble_size` must be at least 1, and `member` at least 0")
+        if self.ensemble_size > 1 and self.member:
+            raise ConfigError("`member` trains one model alone; leave `ensemble_size` out, or train all without it")
+        if self.ensemble_size > 1 and self.eval_fraction == 0 and not self.normalize_on:
+            raise ConfigError(
+                "`eval_fraction` 0 leaves no completions on which members could be given one zero; raise it, or name "
+                "demonstrations with `--normalize_on`"
+            )
+        if self.ensemble == "heads" and self.ensemble_size == 1:
+            raise ConfigError("`ensemble` heads needs `ensemble_size` of at least 2")
+        if not 0 <= self.label_smoothing < 0.5:
+            raise ConfigError(f"`label_smoothing` must be at least 0 and below 0.5, not {self.label_smoothing}")
+
+    @property
+    def heads(self) -> int:
+        """How many scores the model gives."""
+        return self.ensemble_size if self.ensemble == "heads" else 1
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +90,7 @@ def main(argv: list[str]) -> int:
     if asks_for_help(argv, "reward", __doc__, "trl.RewardConfig", RewardSettings):
         return 0
     asked = read_settings(argv)
+    refuse_factor(asked)
     settings = take(RewardSettings, asked)
     need_data(settings.data, "reward", "rankings")
     store = Store(settings.artifacts)
@@ -57,10 +100,37 @@ def main(argv: list[str]) -> int:
     if settings.normalize_on:
         demonstrations = read(settings.normalize_on, Demonstration, on_bad_row=settings.on_bad_row)
         data["demonstrations"] = demonstrations.fingerprint
-    job = Job("reward", store, settings, asked, {"start": start.parent}, data)
-    if not job.answered("reward"):
-        run(job, settings, asked, rows, demonstrations, start)
+
+    def train(one: RewardSettings, ref: str) -> None:
+        job = Job("reward", store, one, asked, {"start": start.parent}, data, {"reward": ref})
+        if not job.answered("reward"):
+            run(job, one, asked, rows, demonstrations, start)
+
+    if settings.ensemble_size == settings.heads:
+        train(settings, f"member{settings.member}" if settings.member else "reward")
+        return 0
+    for number in range(settings.ensemble_size):
+        say(f"reward: member {number} of {settings.ensemble_size}")
+        train(replace(settings, ensemble_size=1, member=number), f"member{number}")
+        gc.collect()  # a trainer is full of cycles, and would keep its model and optimizer beside the next
+    if is_main_process():
+        publish_ensemble(store, settings.run, settings.ensemble_size)
     return 0
+
+
+def publish_ensemble(store: Store, run: str, size: int) -> None:
+    """Publish the ensemble of the run's first `size` members as its reward."""
+    names = [store.resolve(f"member{number}", run) for number in range(size)]
+    say(f"reward: the ensemble is {join(store, names, run, 'reward')}")
+
+
+def refuse_factor(asked: Mapping[str, Setting]) -> None:
+    """Raise `ConfigError` for transformers' smoothing, which is one of classes: no reward trainer reads it."""
+    if "label_smoothing_factor" in asked:
+        raise ConfigError(
+            f"{asked['label_smoothing_factor'].where}: `label_smoothing_factor` cannot be set: it has no effect on "
+            "rankings; use `label_smoothing`, the probability of a wrong label"
+        )
 
 
 def run(
@@ -71,14 +141,14 @@ def run(
     demonstrations: Rows[Demonstration] | None,
     start: Checkpoint,
 ) -> None:
-    """Train on the pairs of `rows` from `start`, and publish; nothing is written before every input is checked."""
+    """Train on `rows` from `start`, and publish; nothing is written before every input is checked."""
     from datasets import Dataset
-    from transformers import set_seed
-    from trl import RewardConfig, RewardTrainer, get_peft_config
+    from trl import RewardConfig, get_peft_config
 
     from rlhf_pipeline.arguments import trainer_arguments
     from rlhf_pipeline.models import adapter_base, check_classifier, load_config
     from rlhf_pipeline.prepared import prepare, ranking_encoder, report, room
+    from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(
@@ -87,19 +157,22 @@ def run(
     refuse_second_adapter(start, model_config.use_peft)
     base = adapter_base(job.store, start)
     config = load_config(base or start, arguments.trust_remote_code)
-    check_classifier(config, start.location)
+    check_classifier(config, start.location, settings.heads)
     tokenizer = stage_tokenizer(start, arguments, may_grow=not (model_config.use_peft or base))
     arguments.max_length = room(config, arguments.max_length)
-    encode = ranking_encoder(tokenizer, arguments.max_length, settings.on_long_row)
+    encode = ranking_encoder(
+        tokenizer, arguments.max_length, settings.on_long_row, ties=settings.ties, use_margins=settings.use_margins
+    )
     prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
     zero = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
 
-    set_seed(arguments.seed)
-    model = first_model(job.store, start, tokenizer, arguments, model_config)
+    arguments.seed += settings.member
+    model = first_model(job.store, start, tokenizer, arguments, model_config, settings.heads)
 
     with job.working():
         start = start.kept_in(job.store)
-        trainer = RewardTrainer(
+        trainer = RankingTrainer(
+            label_smoothing=settings.label_smoothing,
             model=model,
             args=arguments,
             train_dataset=Dataset.from_list(prepared.train),
@@ -107,7 +180,8 @@ def run(
             processing_class=tokenizer,
             peft_config=get_peft_config(model_config),
         )
-        counts = report(job, rows, prepared, dropped(rows.records))
+        pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
+        counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties))
         train_and_publish(
             trainer,
             job,
@@ -115,22 +189,29 @@ def run(
             start,
             shown=SHOWN,
             counts=counts,
-            measure=lambda: {**pair_accuracy(trainer, prepared.held_out), **normalize(trainer, zero)},
+            measure=lambda: {**accuracy_interval(trainer), **normalize(trainer, zero)},
             also_save=model.config.save_pretrained,
         )
 
 
 def first_model(
-    store: Store, start: Checkpoint, tokenizer: PreTrainedTokenizerBase, arguments: Any, model_config: Any
+    store: Store, start: Checkpoint, tokenizer: PreTrainedTokenizerBase, arguments: Any, model_config: Any, heads: int
 ) -> Any:
-    """Load the model that training starts from: a classifier, or the base of an adapter with that adapter over it."""
+    """Load the model that training starts from: a classifier, or the base of an adapter with that adapter over it.
+
+    Its `heads` are drawn under the seed of `arguments`.
+    """
+    from transformers import set_seed
+
     from rlhf_pipeline.models import adapter_base, classifier_on_adapter, load_classifier, loading_options
     from rlhf_pipeline.tokenization import match_embeddings
 
+    set_seed(arguments.seed)
     load = load_classifier if adapter_base(store, start) is None else classifier_on_adapter
-    model = load(store, start, **loading_options(model_config, arguments.trust_remote_code))
+    model = load(store, start, heads=heads, **loading_options(model_config, arguments.trust_remote_code))
     match_embeddings(model, tokenizer)
-    model.config.update({"reward_offset": 0.0, "reward_scale": 1.0})  # what another training found is no longer true
+    fresh = {"reward_offset": 0.0, "reward_scale": 1.0}  # what another training found is no longer true
+    model.config.update(fresh if heads == 1 else {**fresh, "reward_heads": heads})
     return model
 
 
@@ -147,38 +228,48 @@ def demonstration_rows(
     return [row["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows]
 
 
-def normalize(trainer: RewardTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
-    """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5)."""
-    if not demonstrations:
-        return {}
-    offset = float(as_reward_model(trainer).score_ids(demonstrations).mean())
-    trainer.accelerator.unwrap_model(trainer.model).config.reward_offset = offset
-    return {"reward_offset": offset}
+def normalize(trainer: RankingTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
+    """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5).
 
-
-def pair_accuracy(trainer: RewardTrainer, held_out: Sequence[Mapping[str, list[int]]]) -> dict[str, float]:
-    """Count the held-out pairs ordered as ranked: accuracy and its 95 % Wilson interval.
-
-    The trainer's own accuracy is a mean over batches, in which a short last batch weighs as much as a full one.
-    Left out under DeepSpeed, where no process holds all weights.
+    An ensemble of heads has one for each, and in the metrics their mean. Without demonstrations its heads are aligned
+    on the held-out completions, and their mean stays as it is: rankings alone give each a zero of its own.
     """
-    from rlhf_pipeline.evaluate.statistics import wilson
-
-    if trainer.is_deepspeed_enabled:
-        return {}
     reward = as_reward_model(trainer)
-    chosen, rejected = (reward.score_ids([pair[side] for pair in held_out]) for side in ("chosen_ids", "rejected_ids"))
-    found = wilson(float((chosen > rejected).sum()), len(held_out))
-    return (
-        {}
-        if found is None
-        else {"eval_accuracy": found.mean, "eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
-    )
+    if not demonstrations and reward.members == 1:
+        return {}
+    held_out: Any = [] if demonstrations else trainer.eval_dataset
+    rows = demonstrations or [row for group in held_out for row in group["input_ids"]]
+    offsets = reward.member_scores(rows).mean(dim=0)
+    if not demonstrations:
+        offsets -= offsets.mean()
+    config = trainer.accelerator.unwrap_model(trainer.model).config
+    config.reward_offset = offsets.tolist() if reward.members > 1 else float(offsets)
+    return {"reward_offset": float(offsets.mean())}
 
 
-def as_reward_model(trainer: RewardTrainer) -> RewardModel:
+def count_pairs(groups: Sequence[Mapping[str, Sequence[int]]]) -> int:
+    """Count the comparisons of encoded groups."""
+    return sum(len(group["better"]) for group in groups)
+
+
+def accuracy_interval(trainer: RankingTrainer) -> dict[str, float]:
+    """Give the 95 % interval of the last evaluation's accuracy, over groups: pairs of one prompt go together."""
+    from rlhf_pipeline.evaluate.statistics import clustered_mean
+    from rlhf_pipeline.ranking.figures import outcomes
+
+    if trainer.evaluated is None:
+        return {}
+    found = clustered_mean(*outcomes(trainer.evaluated))
+    return {} if found is None else {"eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
+
+
+def as_reward_model(trainer: RankingTrainer) -> RewardModel:
     """Give the model in training as what scores."""
+    from rlhf_pipeline.ensembles import Members
     from rlhf_pipeline.scoring import RewardModel
 
     model, tokenizer = trainer.accelerator.unwrap_model(trainer.model).eval(), cast(Any, trainer.processing_class)
+    heads = model.config.num_labels
+    if heads > 1:
+        model = Members([model], [0.0] * heads, [1.0] * heads)
     return RewardModel(model, tokenizer, "reward", trainer.args.per_device_eval_batch_size)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_pipeline.data.files import RawRow, rows
+from rlhf_pipeline.data.files import rows
+from rlhf_pipeline.data.json_rows import RawRow
 from rlhf_pipeline.errors import DataError
 
 
@@ -43,7 +44,7 @@ def test_json_rows_have_the_line_they_begin_on(tmp_path: Path) -> None:
         ('[\n{"n": 1},\n]', ":3: malformed JSON: Expecting value; fix the file"),
         ("[]\n[]", ":2: malformed JSON: something follows the closing `]`; fix the file"),
         ('{"n": 1}', ": begins with '{'; a .json file holds an array [...], rows line by line are .jsonl"),
-        (b'[{"n": "\xff"}]', ": byte 0xff at position 9 is not UTF-8; save the file as UTF-8"),
+        (b'[{"n": 1}, \xff]', ":1: malformed JSON: Expecting value; fix the file"),
     ],
 )
 def test_a_damaged_json_file_names_the_line(tmp_path: Path, content: str | bytes, message: str) -> None:
@@ -56,8 +57,8 @@ def test_csv_cells_are_text_but_for_the_columns_of_lists(tmp_path: Path) -> None
         '\ufeffprompt,completions,ranks,id\r\n"Why,\r\nthen?","[""a"", ""b""]","[0, 1]",\r\n\r\n[x],,,7\r\n',
     )
     assert [row.value for row in found] == [
-        {"prompt": "Why,\r\nthen?", "completions": ["a", "b"], "ranks": [0, 1]},
-        {"prompt": "[x]", "id": "7"},
+        {"prompt": "Why,\r\nthen?", "completions": ["a", "b"], "ranks": [0, 1], "id": None},
+        {"prompt": "[x]", "completions": None, "ranks": None, "id": "7"},
     ]
     assert [row.where.rpartition(":")[2] for row in found] == ["2", "5"]
 
@@ -69,7 +70,7 @@ def test_csv_cells_are_text_but_for_the_columns_of_lists(tmp_path: Path) -> None
         (b"a", "1 cells; the header has 2"),
         (b"a,[1", "`ranks` is '[1'; expected JSON in this column"),
         (b"\xff,[1]", "not UTF-8"),
-        (b'"a"b,[1]', "malformed CSV: ',' expected after '\"'"),
+        (b'"a"b,[1]', "malformed CSV: ',' expected after '\"' (line 3)"),
     ],
 )
 def test_a_bad_csv_row_does_not_lose_the_others(tmp_path: Path, line: bytes, problem: str) -> None:
@@ -82,8 +83,20 @@ def test_a_bad_csv_row_does_not_lose_the_others(tmp_path: Path, line: bytes, pro
 
 
 def test_an_open_quote_in_csv(tmp_path: Path) -> None:
-    found = seen(tmp_path / "a.csv", 'prompt\n"never closed\n')
-    assert [row.problem for row in found] == ["malformed CSV: unexpected end of data"]
+    """Everything up to the end belongs to the cell, and the problem says how far that is."""
+    found = seen(tmp_path / "a.csv", 'prompt\n"never closed\nx\ny\n')
+    assert [row.problem for row in found] == ["malformed CSV: unexpected end of data (lines 2 to 4)"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("prompt,a,prompt\n", ":1: the header names the column 'prompt' twice; rename one"),
+        (b"prompt,caf\xe9\nx,y\n", ":1: the header is not UTF-8; save the file as UTF-8"),
+    ],
+)
+def test_a_header_that_cannot_be_read(tmp_path: Path, content: str | bytes, message: str) -> None:
+    assert refused(tmp_path / "a.csv", content) == message
 
 
 def test_a_cell_longer_than_the_limit_of_the_csv_module(tmp_path: Path) -> None:
@@ -101,6 +114,21 @@ def test_text_is_split_at_blank_lines(tmp_path: Path) -> None:
 
 def test_text_without_blank_lines_is_split_at_every_line(tmp_path: Path) -> None:
     assert [row.value for row in seen(tmp_path / "a.txt", "one\ntwo\n\n")] == [{"text": "one"}, {"text": "two"}]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\n\n"])
+def test_blank_lines_around_the_text_make_no_blocks(tmp_path: Path, end: str) -> None:
+    assert [row.value for row in seen(tmp_path / "a.txt", f"\n\none\ntwo{end}")] == [{"text": "one"}, {"text": "two"}]
+
+
+def test_text_from_windows(tmp_path: Path) -> None:
+    found = seen(tmp_path / "a.txt", b"\xef\xbb\xbfone\r\ntwo\r\n\r\nthree\r\n")
+    assert [row.value for row in found] == [{"text": "one\ntwo"}, {"text": "three"}]
+
+
+def test_packed_text_is_read_alike(tmp_path: Path) -> None:
+    found = seen(tmp_path / "a.txt.gz", gzip.compress(b"one\ntwo\n\nthree\n"))
+    assert [row.value for row in found] == [{"text": "one\ntwo"}, {"text": "three"}]
 
 
 def test_text_with_a_line_that_is_not_utf8(tmp_path: Path) -> None:
@@ -132,3 +160,33 @@ def test_parquet_rows_are_numbered_from_one(tmp_path: Path) -> None:
         (f"{tmp_path / 'a.parquet'}:row 1", {"text": "x"}),
         (f"{tmp_path / 'a.parquet'}:row 2", {"text": None}),
     ]
+
+
+def test_parquet_text_that_is_not_utf8_is_one_bad_row(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    cells = pyarrow.array([b"x", b"caf\xe9", b"y"]).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"text": cells}), tmp_path / "a.parquet")
+    found = list(rows(tmp_path / "a.parquet"))
+    assert [row.value for row in found] == [{"text": "x"}, None, {"text": "y"}]
+    assert found[1].problem.startswith("a value cannot be read ('utf-8' codec can't decode byte 0xe9")
+
+
+def test_parquet_columns_of_one_name(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_arrays([pyarrow.array(["x"])] * 2, names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="two columns have the same name, of text, text; rename one"):
+        list(rows(tmp_path / "a.parquet"))
+
+
+def test_parquet_is_read_a_batch_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    monkeypatch.setattr("rlhf_pipeline.data.files._BATCH", 3)
+    pyarrow.parquet.write_table(pyarrow.table({"n": list(range(10))}), tmp_path / "a.parquet", row_group_size=4)
+    assert [row.value for row in rows(tmp_path / "a.parquet")] == [{"n": n} for n in range(10)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -12,7 +13,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 
 from rlhf_pipeline.data import hub
-from rlhf_pipeline.data.sources import read
+from rlhf_pipeline.data.sources import Found, read, stream
 from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.records import Demonstration
 
@@ -94,6 +95,38 @@ def test_a_data_set_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets, "load_dataset", load)
     rows = read("owner/name:config@abc", Demonstration)
     assert (asked, rows.where(0)) == ([("owner/name", "config", "abc")], "owner/name:config@abc[train]:row 1")
+
+
+def test_what_is_streamed_is_not_downloaded_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`stream` asks `datasets` for rows as they are needed, and a connection that breaks between them is told."""
+    given: list[int] = []
+
+    def rows() -> Iterator[dict[str, str]]:
+        for number, row in enumerate(ROWS):
+            given.append(number)
+            yield row
+        raise ConnectionError("reset by peer")
+
+    def load(name: str, config: str | None, *, revision: str | None, streaming: bool) -> datasets.IterableDatasetDict:
+        assert streaming
+        return datasets.IterableDatasetDict({"train": datasets.IterableDataset.from_generator(rows)})
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    items = stream("owner/name", Demonstration)
+    first = next(items)
+    assert isinstance(first, Found)
+    assert (first.where, first.record.prompt) == ("owner/name[train]:row 1", "Question 0?")
+    assert given == [0]
+    with pytest.raises(DataError, match=r"owner/name: .* the hub cannot be reached \(reset by peer\)"):
+        list(items)
+
+
+def test_a_saved_data_set_damaged_between_its_rows(tmp_path: Path) -> None:
+    datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "one")
+    (file,) = (tmp_path / "one").glob("*.arrow")
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(DataError, match=r"one: damaged data set \(.*\); save it again"):
+        read(str(tmp_path / "one"), Demonstration)
 
 
 @pytest.mark.parametrize(

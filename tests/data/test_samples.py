@@ -28,6 +28,13 @@ SAMPLES = [
     ("trees-oasst.jsonl", Prompt, 4),
     ("comparisons-tldr.jsonl", Ranking, 3),
     ("ratings-ultrafeedback.jsonl", Ranking, 2),
+    ("instructions-alpaca.json", Demonstration, 4),
+    ("instructions-dolly.jsonl", Demonstration, 3),
+    ("tasks-self-instruct.jsonl", Demonstration, 5),
+    ("preferences-pku-saferlhf.jsonl", Prompt, 3),
+    ("preferences-unpaired.jsonl", Demonstration, 2),
+    ("preferences-unpaired.jsonl", Prompt, 4),
+    ("steps.jsonl", Prompt, 1),
     ("prompts.jsonl", Prompt, 6),
     ("documents.jsonl", Document, 4),
     ("documents.txt", Document, 4),
@@ -36,13 +43,13 @@ SAMPLES = [
 
 @pytest.mark.parametrize(("name", "kind", "count"), SAMPLES)
 def test_every_sample_reads_without_a_bad_row(name: str, kind: type[Record], count: int) -> None:
-    rows = read(str(DATA / name), kind)
+    rows = read(str(DATA / name), kind, data_format="pku-saferlhf-better" if "pku" in name else "auto")
     assert (len(rows.records), rows.bad) == (count, [])
     assert all(isinstance(record, kind) for record in rows.records)
 
 
 def test_no_sample_is_without_a_test() -> None:
-    assert {path.name for path in DATA.iterdir()} - {"PROVENANCE.md"} == {name for name, _, _ in SAMPLES}
+    assert {path.name for path in DATA.iterdir()} - {"PROVENANCE.md"} == {name for name, _, _ in SAMPLES} | {"mix.yaml"}
 
 
 def test_provenance_names_every_sample() -> None:
@@ -55,6 +62,15 @@ def test_provenance_names_every_sample() -> None:
 def test_provenance_counts_rows(name: str) -> None:
     count = len((DATA / name).read_text().splitlines())
     assert re.search(rf"^\| {name} \|[^|]*\| {count} \|", (DATA / "PROVENANCE.md").read_text(), re.MULTILINE)
+
+
+def test_the_mix_is_read_from_where_the_command_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DATA.parent)
+    rows = read("data/mix.yaml", Demonstration)
+    sources = [record.source for record in rows.records]
+    drawn = sources.count("alpaca")
+    assert (len(sources), rows.dropped) == (12 + drawn + 2 * 6, {"not drawn at weight 0.5": 4 - drawn})
+    assert sources.count("messages.jsonl") == 12
 
 
 def test_containers_do_not_change_the_fingerprint() -> None:

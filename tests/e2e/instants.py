@@ -33,10 +33,13 @@ class Instant:
     awaited: str = ""
     """Before dying, wait `PATIENCE` seconds at most for a file of this name in the folder of the second argument."""
     rank: int = 0
+    signal: int = signal.SIGKILL
+    launcher: bool = False
+    """Send the signal to the process that started this one, and go on."""
 
 
 def arm(instant: Instant) -> None:
-    """Let this process end by SIGKILL at `instant`, if it has that rank."""
+    """Let this process get a signal, SIGKILL unless said otherwise, at `instant`, if it has that rank."""
     if int(os.environ.get("RANK", "0")) != instant.rank:
         return
     module, _, path = instant.function.partition(":")
@@ -74,4 +77,4 @@ def _die(instant: Instant, args: tuple[Any, ...]) -> None:
     end = time.monotonic() + PATIENCE
     while instant.awaited and not Path(args[1], instant.awaited).exists() and time.monotonic() < end:
         time.sleep(0.01)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getppid() if instant.launcher else os.getpid(), instant.signal)

@@ -37,8 +37,8 @@ def write_rows(folder: Path) -> Path:
         "demonstrations": [{"prompt": question, "completion": f" {answer}"} for question, answer in pairs],
         "messages": [{"messages": [*ask(question), answered(answer)]} for question, answer in pairs],
         "rankings": [
-            {"prompt": question, "completions": [f" {answer}", " Go away.", " Eh?"], "ranks": [0, 2, 1]}
-            for question, answer in pairs
+            {"prompt": question, "completions": [f" {answer}", " Go away.", " Eh?"][:size], "ranks": [0, 2, 1][:size]}
+            for size, (question, answer) in zip((2, 3) * (ROWS // 2), pairs, strict=True)
         ],
         "prompts": [{"prompt": question} for question in QUESTIONS],
         "chat-prompts": [{"prompt": ask(question)} for question in QUESTIONS],

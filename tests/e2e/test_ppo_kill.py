@@ -69,7 +69,7 @@ KINDS = {
 
 TORCH_SAVE = "torch:save"
 NEXT_TOKENS = "rlhf_pipeline.decoding:next_tokens"
-SCORE = "rlhf_pipeline.scoring:RewardModel.score"
+SCORE = "rlhf_pipeline.scoring:RewardModel.member_scores"
 TRAINING_STEP = "rlhf_pipeline.ppo.trainer:PPOTrainer.training_step"
 SAVE_AVERAGE = "rlhf_pipeline.ppo.average:save_file"
 ON_SAVE = "rlhf_pipeline.progress:JobCallback.on_save"

@@ -73,6 +73,18 @@ def test_two_processes_publish_once(pipelines: tuple[Pipeline, Pipeline]) -> Non
         assert pipeline.damage() == []
 
 
+def test_two_processes_train_every_member_and_join_them_once(rows: Path, base: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path / "artifacts", rows)
+    words = pipeline.argv("reward", "--model", str(base), "--ensemble_size", "2")[1:]
+    for answered in (0, 2):
+        done = launched("--quiet", "--config_file", "recipes/accelerate/cpu2.yaml", script="reward", words=words)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.count("already answered") == answered, done.stdout
+        assert done.stdout.count("reward: the ensemble is reward-") == 1, done.stdout
+    assert [name.partition("-")[0] for name in pipeline.store.ids()] == ["base", "reward", "reward", "reward"]
+    assert pipeline.damage() == []
+
+
 @pytest.mark.parametrize("silent", [("--cpu", "--num_processes", "2"), ("--config_file", "multi_cpu.yaml")])
 def test_one_process_in_the_place_of_two_is_refused(
     silent: tuple[str, ...], rows: Path, base: Path, tmp_path: Path

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import join
 from rlhf_pipeline.data.world import places, sets
 from rlhf_pipeline.errors import ArtifactError, ConfigError, DataError
 from rlhf_pipeline.evaluate import command
@@ -195,3 +196,17 @@ def test_what_cannot_be_evaluated_is_refused_and_nothing_written(made, changes, 
 def test_help(capsys):
     assert command.main(["--help"]) == 0
     assert "--held_out" in capsys.readouterr().out
+
+
+def test_an_ensemble_is_one_reward_model(root):
+    """What it is reduced to is part of the question."""
+    store = Store(root)
+    first = store.refs()["r"]["reward"]
+    other = _publish(store, "reward", make_classifier, {"start": store.refs()["r"]["sft"]}, seed=5)
+    join(store, [first, other], "r", "reward")
+    found = {}
+    for reduction in ("mean", "min"):
+        assert command.main(_argv(root, ensemble_reduction=reduction)) == 0
+        report = json.loads((root / "runs/r/evaluation.json").read_text())
+        found[reduction] = report["models"]["sft"]["reward"]["mean"]
+    assert found["min"] < found["mean"]

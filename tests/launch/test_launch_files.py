@@ -61,6 +61,54 @@ def test_number_on_the_command_line_completes_a_file(tmp_path: Path) -> None:
     check_launch_file(launch_file(tmp_path, mpi))
 
 
+TWO_MACHINES = (
+    "distributed_type: MULTI_GPU\nnum_processes: 4\nnum_machines: 2\n"
+    "machine_rank: 1\nmain_process_ip: node-0\nmain_process_port: 29500\n"
+)
+
+
+def test_several_machines(tmp_path: Path) -> None:
+    launch = check_launch_file(launch_file(tmp_path, TWO_MACHINES))
+    assert (launch.processes, launch.machines, launch.per_machine, launch.machine_rank) == (4, 2, 2, 1)
+    by_c10d = TWO_MACHINES.replace("machine_rank: 1", "rdzv_backend: c10d")
+    assert check_launch_file(launch_file(tmp_path, by_c10d)).machine_rank == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("num_machines: 2", "num_machines: two", "launch.yaml:3: num_machines is 'two'"),
+        ("num_processes: 4", "num_processes: 3", "launch.yaml:3: 3 processes on 2 machines; num_processes counts"),
+        ("machine_rank: 1", "machine_rank: 2", "launch.yaml:4: machine_rank is 2; it is 0 to 1"),
+        ("29500", "0", "launch.yaml:6: main_process_port 0 is another port on every machine"),
+        ("29500", "high", "launch.yaml:6: main_process_port is 'high'; write a number"),
+        ("main_process_port", "gpu_ids: 3\nmain_process_port", "launch.yaml:6: gpu_ids names 1 GPUs for 2 processes"),
+    ],
+)
+def test_half_configured_machines(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        check_launch_file(launch_file(tmp_path, TWO_MACHINES.replace(old, new)))
+
+
+def test_deepspeed_on_several_machines_without_pdsh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("PATH", str(tmp_path))
+    text = TWO_MACHINES.replace("MULTI_GPU", "DEEPSPEED") + "deepspeed_config:\n  zero_stage: 2\n"
+    with pytest.raises(
+        LaunchError, match="launch.yaml:7: deepspeed_multinode_launcher is pdsh, which is not installed"
+    ):
+        check_launch_file(launch_file(tmp_path, text))
+    check_launch_file(launch_file(tmp_path, text + "  deepspeed_multinode_launcher: standard\n"))
+
+
+def test_zero3_without_json_must_gather_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    text = "distributed_type: DEEPSPEED\nnum_processes: 2\ndeepspeed_config:\n  zero_stage: 3\n"
+    with pytest.raises(LaunchError, match="launch.yaml:3: .* saved without its weights"):
+        check_launch_file(launch_file(tmp_path, text))
+    check_launch_file(launch_file(tmp_path, text + "  zero3_save_16bit_model: true\n"))
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_pipeline.errors import LaunchError
-from rlhf_pipeline.launch.processes import check_processes, require_world, world_size
+from rlhf_pipeline.launch.processes import check_processes, require_world, this_rank, visible_gpus, world_size
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -28,7 +28,7 @@ def test_asked_for_two_and_alone() -> None:
         {},
         {"ACCELERATE_MIXED_PRECISION": "no", "ACCELERATE_USE_CPU": "True"},
         {**LONELY, "WORLD_SIZE": "2", "RANK": "0"},
-        {**LONELY, "PMI_SIZE": "2"},
+        {**LONELY, "PMI_SIZE": "2", "PMI_RANK": "1"},
         {"MASTER_ADDR": "node-1"},
     ],
 )
@@ -36,9 +36,54 @@ def test_plain_single_and_real_pairs_pass(environ: dict[str, str]) -> None:
     check_processes(environ)
 
 
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "rank 2 of 2 processes: ranks are 0 to 1"),
+        ({"RANK": "first", "WORLD_SIZE": "2"}, "RANK='first' is not a rank"),
+        ({"WORLD_SIZE": "2"}, "2 processes were started and this one has no RANK"),
+        ({"SLURM_STEP_NUM_TASKS": "8"}, "srun started 8 copies that do not know of each other"),
+        (
+            {"RANK": "0", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "CUDA_VISIBLE_DEVICES": "0,1"},
+            "4 processes on this machine and CUDA_VISIBLE_DEVICES=0,1 shows 2 GPUs",
+        ),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "x"}, "MASTER_PORT: `x` is no port"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "99999"}, "MASTER_PORT: 99999 is no port"),
+    ],
+)
+def test_ranks_gpus_and_ports(environ: dict[str, str], message: str) -> None:
+    with pytest.raises(LaunchError, match=message):
+        check_processes(environ)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"SLURM_STEP_NUM_TASKS": "2", "WORLD_SIZE": "4", "RANK": "3"},  # srun accelerate launch
+        {"SLURM_STEP_NUM_TASKS": "1"},
+        {"PMI_SIZE": "2", "PMI_RANK": "1"},
+        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""},  # on the CPU
+        {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": "GPU-1a,GPU-2b"},
+        {"RANK": "1", "WORLD_SIZE": "2", "MASTER_PORT": "99999"},  # rank 0 says so
+    ],
+)
+def test_launches_that_are_well(environ: dict[str, str]) -> None:
+    check_processes(environ)
+
+
+def test_rank_by_any_launcher() -> None:
+    assert [this_rank(environ) for environ in ({}, {"RANK": "3"}, {"OMPI_COMM_WORLD_RANK": "2"})] == [0, 3, 2]
+
+
+def test_visible_gpus() -> None:
+    assert visible_gpus({}) is None
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "0, 2"}) == ["0", "2"]
+    assert visible_gpus({"CUDA_VISIBLE_DEVICES": "-1"}) == []
+
+
 def test_deepspeed_half_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    on = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2"}
+    on = {"ACCELERATE_USE_DEEPSPEED": "true", "WORLD_SIZE": "2", "RANK": "0"}
     with pytest.raises(LaunchError, match="no file .*absent.json"):
         check_processes({**on, "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "absent.json")})
     with pytest.raises(LaunchError, match="neither deepspeed_config_file nor zero_stage"):

@@ -38,9 +38,37 @@ def test_a_value_is_the_reward_models_score_of_the_text_before_the_token(tmp_pat
 
 
 @torch.no_grad()
+def test_first_values_are_normalised_as_the_scores_are_and_stay_so(tmp_path: Path) -> None:
+    reward = make_classifier(tmp_path)
+    scores = [reward(input_ids=IDS[:, :n], attention_mask=MASK[:, :n]).logits.item() for n in (3, 4, 5)]
+    reward.config.update({"reward_offset": 3.0, "reward_scale": 2.0})
+    reward.save_pretrained(tmp_path)
+    critic = Critic.from_reward(tmp_path).scaled(0.5)
+    expected = 0.5 * (torch.tensor(scores) - 3.0) / 2.0
+    torch.testing.assert_close(critic(last(3)), expected)
+    critic.save(tmp_path / "saved")
+    torch.testing.assert_close(Critic.load(tmp_path / "saved")(last(3)), expected)
+    other = Critic.from_reward(make_classifier(seed=7))
+    other.resume(tmp_path / "saved")
+    assert torch.equal(other(last(3)), critic(last(3)))
+
+
+@torch.no_grad()
 def test_a_critic_from_the_policy_starts_at_zero(tmp_path: Path) -> None:
     make_llama(tmp_path)
     assert Critic.from_policy(tmp_path)(last(3)).tolist() == [0.0, 0.0, 0.0]
+
+
+@torch.no_grad()
+def test_a_critic_from_heads_values_what_they_score_on_average(tmp_path: Path) -> None:
+    reward = make_classifier(tmp_path / "heads", num_labels=3, reward_heads=3, reward_offset=[1.0, 2.0, 3.0])
+    critic = Critic.from_reward(tmp_path / "heads")
+    expected = [reward(input_ids=IDS[:, :n], attention_mask=MASK[:, :n]).logits.mean().item() for n in (3, 4, 5)]
+    torch.testing.assert_close(critic(last(3)), torch.tensor(expected) - 2.0)
+    critic.save(tmp_path / "critic")
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "critic")
+    assert (saved.config.num_labels, saved.config.reward_heads, saved.config.reward_offset) == (1, 1, 2.0)
+    torch.testing.assert_close(Critic.load(tmp_path / "critic")(last(3)), critic(last(3)))
 
 
 def test_a_loaded_model_lends_its_weights() -> None:

@@ -49,8 +49,13 @@ def test_a_minibatch_is_one_mean_over_its_tokens_however_it_was_split() -> None:
     assert metrics["train"]["ppo/ratio_abs_log"] == [0.2]
 
 
-def test_intervals_are_over_held_out_completions() -> None:
+def test_means_and_intervals_are_over_held_out_completions() -> None:
+    """`make` gathers from two ranks; a short second batch is filled up with what is left out."""
     figures, _ = make()
     figures.note_completions("eval", score=torch.tensor([1.0, 3.0]), completion_tokens=torch.ones(2))
-    half = figures.intervals()["eval_ppo/score_ci95"]
+    whole = figures.held_out["score"][:]
+    figures.held_out["score"] += [100.0]
+    found = figures.over_completions(len(whole))
+    assert found["eval_ppo/score"] == pytest.approx(sum(whole) / len(whole))
+    half = found["eval_ppo/score_ci95"]
     assert half == pytest.approx(1.96 * (5 / 3) ** 0.5 / 2, rel=1e-3)

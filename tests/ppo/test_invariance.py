@@ -39,6 +39,7 @@ def trained(folder: Path, **layout: int) -> tuple[dict[str, Tensor], Recorder]:
         folder, model=policy, critic=critic, optim="sgd", learning_rate=1.0, max_grad_norm=0, num_iterations=2,
         vf_coef=1.0, kl_coef=0.5, max_completion_length=24, **layout,
     )  # fmt: skip
+    trainer.ref_model.double()  # TRL 1.14 loads the reference in float32 whatever the policy has
     start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     trainer.train()
     return {name: p.detach() - start[name] for name, p in trainer.model.named_parameters()}, trainer

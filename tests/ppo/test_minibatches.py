@@ -23,16 +23,28 @@ def rollout() -> dict[str, Any]:
 
 
 def test_minibatches_follow_the_order_and_are_sorted_inside() -> None:
-    parts = cut(rollout(), torch.tensor([7, 0, 1, 2, 6, 5, 4, 3]), micro_batches=4, per_minibatch=2)
+    parts = cut(rollout(), torch.tensor([7, 0, 1, 2, 6, 5, 4, 3]), micro_batches=4, per_minibatch=2, longest=one_rank)
     assert [part["row"].tolist() for part in parts] == [[1, 7], [2, 0], [4, 6], [3, 5]]
     assert all(part["num_items_in_batch"] == 20 for part in parts)
 
 
+def test_two_ranks_cut_alike_however_long_their_rows_are() -> None:
+    lengths = [[9, 9, 1, 1], [5, 5, 5, 5]]
+    longest = torch.tensor(lengths).amax(dim=0)
+    sizes = []
+    for mine in lengths:
+        mask = torch.tensor([[1] * n + [0] * (9 - n) for n in mine])
+        ranked = {"prompt_mask": torch.zeros(4, 1, dtype=torch.int64), "completion_mask": mask}
+        parts = cut(ranked, torch.arange(4), micro_batches=2, per_minibatch=2, longest=lambda _: longest)
+        sizes.append([len(part["completion_mask"]) for part in parts])
+    assert sizes[0] == sizes[1] and sum(sizes[0]) == 4
+
+
 def test_every_micro_batch_knows_the_tokens_of_its_minibatch() -> None:
-    parts = cut(rollout(), torch.arange(8), micro_batches=4, per_minibatch=2)
+    parts = cut(rollout(), torch.arange(8), micro_batches=4, per_minibatch=2, longest=one_rank)
     count_tokens(parts, 2, one_rank)
     assert [int(part["minibatch_tokens"]) for part in parts] == [10, 10, 10, 10]
-    parts = cut(rollout(), torch.tensor([1, 3, 4, 6, 0, 2, 5, 7]), micro_batches=4, per_minibatch=2)
+    parts = cut(rollout(), torch.tensor([1, 3, 4, 6, 0, 2, 5, 7]), micro_batches=4, per_minibatch=2, longest=one_rank)
     count_tokens(parts, 2, lambda total: total + 100)
     assert [int(part["minibatch_tokens"]) for part in parts] == [114, 114, 106, 106]
     # what TRL makes of it: num_items_in_batch * gradient_accumulation_steps / steps_per_generation

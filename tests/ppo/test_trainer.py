@@ -240,15 +240,15 @@ def test_a_reward_model_must_come_wrapped(tmp_path: Path) -> None:
 
 
 def test_evaluation_reports_held_out_prompts_and_trains_nothing(tmp_path: Path) -> None:
-    trainer = make_trainer(tmp_path, eval_dataset=PROMPTS.select(range(8)))
+    trainer = make_trainer(tmp_path, eval_dataset=PROMPTS.select(range(5)))
     before = weights(trainer.model)
     metrics = trainer.evaluate()
     assert metrics["eval_ppo/kl_nats"] == 0
     assert 0 < metrics["eval_ppo/score"] < 4
     scores = torch.tensor(trainer.figures.held_out["score"])
-    assert len(scores) == 8
+    assert len(scores) == 5, "a whole batch and a short one"
     assert metrics["eval_ppo/score"] == pytest.approx(scores.mean().item())
-    assert metrics["eval_ppo/score_ci95"] == pytest.approx(1.96 * scores.std().item() / 8**0.5, rel=1e-3)
+    assert metrics["eval_ppo/score_ci95"] == pytest.approx(1.96 * scores.std().item() / 5**0.5, rel=1e-3)
     assert all(torch.equal(a, b) for a, b in zip(weights(trainer.model), before, strict=True))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import AutoPeftModelForSequenceClassification
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_pipeline.artifacts import Store
@@ -73,6 +74,27 @@ def test_demonstrations_score_zero_on_average(rows: Path) -> None:
         assert _mean_score(store, run, rows) == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("more", [(), LORA], ids=["full", "lora"])
+def test_a_critic_starts_with_the_zero_and_weight_of_its_reward(rows: Path, more: tuple[str, ...]) -> None:
+    stage("reward", rows, "--normalize_on", str(rows / "demonstrations.jsonl"), "--model", "./base", *more)
+    stage("ppo", rows, "--model", "./base", *more, "--reward_weights", "2", "--learning_rate", "0")
+    store = Store("artifacts")
+    reward, critic = (store.path(store.refs()["default"][name]) for name in ("reward", "critic"))
+    offsets = [json.loads((folder / "config.json").read_text())["reward_offset"] for folder in (reward, critic)]
+    assert offsets[0] != 0 and offsets[1] == pytest.approx(2 * offsets[0])
+    heads = [
+        next(weight for name, weight in load_file(next(folder.glob("*.safetensors"))).items() if "score" in name)
+        for folder in (reward, critic)
+    ]
+    torch.testing.assert_close(heads[1], 2 * heads[0])
+
+
+def test_an_adapter_with_whole_modules_is_refused(rows: Path) -> None:
+    stage("reward", rows, "--model", "./base")
+    with pytest.raises(ConfigError, match="modules_to_save.*would move with the policy"):
+        stage("ppo", rows, "--model", "./base", *LORA, "--lora_modules_to_save", "lm_head")
+
+
 def _mean_score(store: Store, run: str, rows: Path) -> float:
     from rlhf_pipeline.data.sources import read
     from rlhf_pipeline.records import Demonstration
@@ -84,6 +106,12 @@ def _mean_score(store: Store, run: str, rows: Path) -> float:
     records = read(str(rows / "demonstrations.jsonl"), Demonstration).records
     scores = model.score([r.prompt for r in records], [r.completion for r in records], [True] * len(records))
     return float(scores.mean())
+
+
+def test_demonstrations_score_zero_also_where_nothing_was_held_out(rows: Path) -> None:
+    demonstrations = str(rows / "demonstrations.jsonl")
+    stage("reward", rows, "--normalize_on", demonstrations, "--model", "./base", "--eval_fraction", "0")
+    assert _mean_score(Store("artifacts"), "default", rows) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_a_new_training_forgets_the_offset_of_the_old_one(rows: Path) -> None:

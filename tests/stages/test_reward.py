@@ -1,33 +1,95 @@
-"""The reward stage counts pairs, not batches."""
+"""The reward stage on rankings: what it publishes, counts and refuses."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from rlhf_pipeline.stages.reward import pair_accuracy
-from tests.tiny import make_classifier, make_tokenizer
+from rlhf_pipeline import cli
+from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.stages.reward import accuracy_interval
+from tests.ranking.toy import make_trainer, random_groups
+from tests.tiny import make_causal
+
+SETTINGS = (
+    *("--per_device_train_batch_size", "2", "--max_steps", "2", "--logging_steps", "1", "--save_strategy", "no"),
+    *("--eval_fraction", "0.25", "--learning_rate", "1e-2"),
+)
 
 
-def test_accuracy_counts_every_held_out_pair_once() -> None:
-    model = make_classifier()
-    rows = [[2 + n % 7, 9, 4 + n] for n in range(6)]
-    with torch.no_grad():
-        scores = [model(input_ids=torch.tensor([row])).logits.item() for row in rows]
-    best_first = [row for _, row in sorted(zip(scores, rows, strict=True), reverse=True)]
-    right = [{"chosen_ids": best_first[n], "rejected_ids": best_first[n + 1]} for n in range(4)]
-    wrong = [{"chosen_ids": best_first[5], "rejected_ids": best_first[0]}]
-    trainer = SimpleNamespace(
-        is_deepspeed_enabled=False,
-        accelerator=SimpleNamespace(unwrap_model=lambda one: one),
-        model=model,
-        processing_class=make_tokenizer(),
-        args=SimpleNamespace(per_device_eval_batch_size=2),
-    )
+def write_rankings(folder: Path) -> Path:
+    """Eight prompts with two to five completions; the first of each is the best, the last two tie from three on."""
+    rows = []
+    for number in range(8):
+        size = 2 + number % 4
+        ranks = [*range(size - 1), size - 2 if size > 2 else 1]
+        completions = [f" {number} and {n}" for n in range(size)]
+        scores = [2.0 * (size - rank) for rank in ranks]
+        rows.append({"prompt": f"Count {number}:", "completions": completions, "ranks": ranks, "scores": scores})
+    file = folder / "rankings.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
 
-    found = pair_accuracy(trainer, right + wrong)  # type: ignore[arg-type]
 
-    assert found["eval_accuracy"] == pytest.approx(0.8)
-    assert found["eval_accuracy_low"] < 0.8 < found["eval_accuracy_high"]
+def train(folder: Path, *more: str) -> dict[str, Any]:
+    """Train in a new folder, and return the metrics of the artifact."""
+    folder.mkdir(exist_ok=True)
+    make_causal("llama", folder / "base")
+    words = [
+        "--model",
+        str(folder / "base"),
+        "--data",
+        str(write_rankings(folder)),
+        "--artifacts",
+        str(folder / "store"),
+    ]
+    assert cli.main(["reward", *words, *SETTINGS, *more]) == 0
+    store = Store(folder / "store")
+    return store.manifest(store.refs()["default"]["reward"]).metrics
+
+
+def test_groups_and_pairs_are_counted(tmp_path: Path) -> None:
+    found = train(tmp_path)
+    assert found["train_examples"] == 8 - found["held_out_examples"] and found["held_out_examples"] > 0
+    assert found["pairs_train"] + found["pairs_held_out"] == 2 * (1 + 2 + 5 + 9)
+    assert found["pairs_left_out_tie"] == 6
+    assert found["eval_accuracy_low"] <= found["eval_accuracy"] <= found["eval_accuracy_high"]
+
+
+def test_ties_margins_and_smoothing_change_the_loss(tmp_path: Path) -> None:
+    plain = train(tmp_path / "plain")
+    for words in (("--ties", "model"), ("--use_margins", "true"), ("--label_smoothing", "0.2")):
+        changed = train(tmp_path / words[0], *words)
+        assert changed["eval_loss"] != pytest.approx(plain["eval_loss"], rel=1e-6), words
+        assert ("pairs_left_out_tie" in changed) == (words[0] != "--ties")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--label_smoothing", "0.5"), "--label_smoothing: `label_smoothing` must be .* below 0.5, not 0.5"),
+        (("--label_smoothing_factor", "0.1"), "--label_smoothing_factor: .* use `label_smoothing`"),
+        (("--ties", "half"), "`ties` must be one of skip, model, not 'half'"),
+    ],
+)
+def test_settings_that_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], why: str
+) -> None:
+    assert cli.main(["reward", "--data", str(write_rankings(tmp_path)), *words]) != 0
+    assert re.search(why, capsys.readouterr().err)
+
+
+def test_interval_is_over_groups_not_pairs(tmp_path: Path) -> None:
+    """Ten groups of 36 pairs that are all right or all wrong say as little as ten coins."""
+    trainer = make_trainer(tmp_path, random_groups(0, [2]))
+    assert accuracy_interval(trainer) == {}
+    trainer.evaluated = torch.zeros(10, 8)
+    trainer.evaluated[:, 0] = 36
+    trainer.evaluated[::2, 1] = 36
+    found = accuracy_interval(trainer)
+    assert found["eval_accuracy_low"] < 0.25 and found["eval_accuracy_high"] > 0.75

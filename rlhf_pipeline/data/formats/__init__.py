@@ -1,6 +1,7 @@
 """How a row of a known layout becomes records: a module each, with `matches(row)` and `convert(row, kind, where)`.
 
-`convert` gives records, or in place of one that its rules leave out, a string that says why.
+`convert` gives records, or in place of one that its rules leave out, a string that says why. Layouts that only name
+their columns otherwise need no module: they are mappings (data/mapping.py), ready-made ones in data/mappings/.
 """
 
 from __future__ import annotations
@@ -8,9 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
 from typing import Any
 
+from rlhf_pipeline.config import flat_yaml
 from rlhf_pipeline.data.formats import hh, oasst, tldr, trl, ultrafeedback
+from rlhf_pipeline.data.mapping import ColumnMap
+from rlhf_pipeline.data.templates import Column
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
@@ -25,6 +31,8 @@ class Format:
     matches: Callable[[Row], bool]
     convert: Callable[[Row, type[Record], str], Iterator[Record | str]]
     kinds: tuple[type[Record], ...]
+    optional: frozenset[Column] = frozenset()
+    """Columns that a row may lack, but not every row."""
 
     def records(self, row: Row, kind: type[Record], where: str) -> Iterator[Record | str]:
         """Convert a row. Raises ConfigError where this layout has no records of that kind, DataError on a bad row."""
@@ -48,19 +56,49 @@ FORMATS = {
         Format("trl", trl.matches, trl.convert, (Demonstration, Ranking, Prompt, Document)),
     )
 }
-"""In the order of trying: `trl` says yes to every row."""
+"""In the order of trying; `trl`, which says yes to every row, comes after the mappings."""
+
+MAPPINGS = {file.stem: file for file in sorted((Path(__file__).parents[1] / "mappings").glob("*.yaml"))}
+"""The ready-made mappings, by name."""
 
 
 def named(data_format: str) -> Format | None:
-    """Give the format of that name, None for "auto". Raises ConfigError naming the nearest one."""
+    """Give the format or mapping of that name, None for "auto". Raises ConfigError naming the nearest one."""
     if data_format == "auto" or data_format in FORMATS:
         return FORMATS.get(data_format)
-    names = ["auto", *FORMATS]
+    if data_format in MAPPINGS:
+        return _ready_made(data_format)
+    names = ["auto", *FORMATS, *MAPPINGS]
     near = get_close_matches(data_format, names, n=1)
     hint = f"did you mean `{near[0]}`?" if near else f"expected one of {', '.join(names)}"
     raise ConfigError(f"--data_format: `{data_format}` is not a format; {hint}")
 
 
-def recognise(row: Row) -> Format:
-    """Give the first format that recognises the row."""
-    return next(form for form in FORMATS.values() if form.matches(row))
+def mapped(columns: ColumnMap, name: str) -> Format:
+    """Make a format of the columns that somebody named."""
+    return Format(name, columns.matches, columns.convert, columns.kinds, columns.optional)
+
+
+@cache
+def _ready_made(name: str) -> Format:
+    said = {key: setting.value for key, setting in flat_yaml(str(MAPPINGS[name])).items()}
+    columns = ColumnMap.parse(where=name, **said)
+    return Format(name, columns.matches, columns.convert, columns.kinds)
+
+
+def recognise(row: Row, where: str = "the first row") -> Format:
+    """Give the first format that recognises the row. Raises ConfigError where several mappings do."""
+    *others, last = FORMATS.values()
+    for form in others:
+        if form.matches(row):
+            return form
+    fitting = [form for form in map(_ready_made, MAPPINGS) if form.matches(row)] if not _is_ours(row) else []
+    if len(fitting) > 1:
+        names = " and ".join(form.name for form in fitting)
+        raise ConfigError(f"{where}: fits the mappings {names}; choose with `--data_format {fitting[0].name}`")
+    return fitting[0] if fitting else last
+
+
+def _is_ours(row: Row) -> bool:
+    """Say whether the row has a field of a record besides `prompt`, so that no mapping is needed."""
+    return not {"completion", "completions", "messages", "chosen", "text"}.isdisjoint(row)

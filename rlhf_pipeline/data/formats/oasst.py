@@ -2,7 +2,7 @@
 
 Demonstration: every assistant message with the thread above it. Ranking: the ranked assistant replies to one message.
 Prompt: every thread that ends with a prompter's message. A message made by a model (`synthetic`) or deleted is dropped
-with everything below it; so are the groups with fewer than two ranked replies.
+with everything below it; so are the groups with fewer than two or more than nine ranked replies.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, shown
+from rlhf_pipeline.records import MAX_RANKED, MIN_RANKED, Demonstration, Prompt, Ranking, Record, shown
 
 _ROLES = {"prompter": "user", "assistant": "assistant"}
 Message = dict[str, Any]
@@ -35,7 +35,7 @@ def _walk(message: Message, above: Thread, kind: type[Record], where: str, tree:
     """Go down the tree from `message`, whose thread `above` was kept."""
     for reason in ("synthetic", "deleted"):
         if message.get(reason):
-            yield from (reason for _ in range(_size(message)))
+            yield from (reason for _ in range(_size(message, where)))
             return
     thread = [*above, _turn(message, where)]
     replies = _replies(message, where)
@@ -53,16 +53,18 @@ def _walk(message: Message, above: Thread, kind: type[Record], where: str, tree:
 
 def _ranking(thread: Thread, replies: list[Message], origin: dict[str, Any], where: str) -> Record | str:
     """Rank the replies that carry a rank and that people wrote."""
-    ranked = [r for r in replies if type(r.get("rank")) is int and not r.get("synthetic") and not r.get("deleted")]
-    if len(ranked) < 2:
+    ranked = [r for r in replies if r.get("rank") is not None and not r.get("synthetic") and not r.get("deleted")]
+    if len(ranked) < MIN_RANKED:
         return "fewer than two ranked replies"
+    if len(ranked) > MAX_RANKED:
+        return "more than nine ranked replies"
     completions = [_turn(reply, where)["content"] for reply in ranked]
     ranks = [reply["rank"] for reply in ranked]
     return Ranking.from_dict(origin | {"prompt": thread, "completions": completions, "ranks": ranks}, where)
 
 
 def _turn(message: Message, where: str) -> dict[str, str]:
-    if message.get("role") not in _ROLES or not isinstance(message.get("text"), str):
+    if message.get("role") not in list(_ROLES) or not isinstance(message.get("text"), str):
         raise DataError(f"{where}: {shown(message)}; expected a message with `role` (prompter, assistant) and `text`")
     return {"role": _ROLES[message["role"]], "content": message["text"].strip()}
 
@@ -74,5 +76,5 @@ def _replies(message: Message, where: str) -> list[Message]:
     return replies
 
 
-def _size(message: Message) -> int:
-    return 1 + sum(_size(reply) for reply in message.get("replies") or [])
+def _size(message: Message, where: str) -> int:
+    return 1 + sum(_size(reply, where) for reply in _replies(message, where))

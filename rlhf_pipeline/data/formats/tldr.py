@@ -37,9 +37,12 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
 
 def _prompt(row: dict[str, Any], where: str) -> str:
     post = row.get("info", row)
-    if not isinstance(post, dict) or not all(isinstance(post.get(name), str) for name in ("post", "subreddit")):
-        raise DataError(f"{where}: {shown(post)}; expected `post` and `subreddit` (and `title`)")
-    title = post.get("title") or ""
+    if not isinstance(post, dict):
+        raise DataError(f"{where}: `info` is {shown(post)}; expected an object with `post` and `subreddit`")
+    title = "" if post.get("title") is None else post["title"]
+    for name, text in (("post", post.get("post")), ("subreddit", post.get("subreddit")), ("title", title)):
+        if not isinstance(text, str) or not (text.strip() or name == "title"):
+            raise DataError(f"{where}: `{name}` of the post is {shown(text)}; expected a text")
     return f"SUBREDDIT: r/{post['subreddit']}\n\nTITLE: {title}\n\nPOST: {post['post']}\n\nTL;DR:"
 
 

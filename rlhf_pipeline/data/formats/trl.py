@@ -1,10 +1,12 @@
-"""Rows in the columns TRL documents, and in this project's own.
+"""Rows in the columns TRL documents, and in this project's own; every text plain or as messages.
 
 messages                            Demonstration (the last assistant turn is the completion), Prompt
 prompt, completion                  Demonstration, Prompt
+prompt, completion, label           the same, but no Demonstration where the label is false (unpaired preference)
 prompt, chosen, rejected, margin    Ranking of two, Prompt; the margin is optional
 chosen, rejected                    the same; the prompt is what both begin with
-prompt, completions, ranks, ...     Ranking, Prompt
+prompt, completions, ranks, ...     Ranking, Prompt; `scores`, the higher the better, may stand for the ranks
+prompt, completions, labels         Prompt (stepwise supervision: the completions are steps of one answer)
 prompt, ...                         Prompt; the other columns become its facts
 text                                Document
 """
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from os.path import commonprefix
 from typing import Any
 
+from rlhf_pipeline.data.formats.scores import ranks
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, check_pair, shown
 
@@ -26,15 +29,62 @@ def matches(row: Row) -> bool:
     return True
 
 
-def convert(row: Row, kind: type[Record], where: str) -> Iterator[Record]:
-    """Give the one record of a row. Raises DataError where columns are missing or do not fit `kind`."""
+def convert(row: Row, kind: type[Record], where: str) -> Iterator[Record | str]:
+    """Give the one record of a row, or why it is left out. Raises DataError where columns do not fit `kind`."""
     if kind is Demonstration:
+        _refuse_no_demonstration(row, where)
+        if _label(row) is False:
+            yield "labelled as a bad completion"
+            return
         row = _from_messages(row, where)
     elif kind is Ranking:
-        row = _from_pair(_with_prompt(row, where), where)
+        _refuse_no_ranking(row, where)
+        row = _with_ranks(_from_pair(_with_prompt(row, where), where), where)
     elif kind is Prompt:
         row = _prompt_of_messages(_with_prompt(row, where), where)
     yield kind.from_dict(row, where)
+
+
+def _label(row: Row) -> bool | None:
+    """Give what an unpaired preference says of its completion; None where `label` is absent or something else."""
+    label = row.get("label")
+    if isinstance(label, str):
+        return {"true": True, "false": False}.get(label.lower())
+    return label if isinstance(label, bool) else None
+
+
+def _is_stepwise(row: Row) -> bool:
+    return isinstance(row.get("completions"), list) and isinstance(row.get("labels"), list)
+
+
+def _refuse_no_demonstration(row: Row, where: str) -> None:
+    if _is_stepwise(row):
+        raise DataError(
+            f"{where}: `labels` rate the steps of one answer (stepwise supervision); no stage learns from them"
+        )
+    if "text" in row and not {"prompt", "messages"} & row.keys():
+        raise DataError(
+            f"{where}: `text` does not say what is prompt and what completion; `rlhf pretrain` takes raw text"
+        )
+
+
+def _refuse_no_ranking(row: Row, where: str) -> None:
+    if _is_stepwise(row) and "ranks" not in row:
+        raise DataError(
+            f"{where}: `labels` rate the steps of one answer (stepwise supervision); no stage learns from them"
+        )
+    if _label(row) is not None and not {"chosen", "completions"} & row.keys():
+        raise DataError(
+            f"{where}: `label` calls one completion good or bad (unpaired preference), which ranks nothing; "
+            "`rlhf sft` takes the good ones"
+        )
+
+
+def _with_ranks(row: Row, where: str) -> Row:
+    """Rank by `scores` where there are no ranks."""
+    if row.get("ranks") is not None or row.get("scores") is None:
+        return row
+    return row | {"ranks": ranks(row["scores"], where)}
 
 
 def _from_messages(row: Row, where: str) -> Row:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from rlhf_pipeline.data.formats.scores import ranks
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Prompt, Ranking, Record, shown
 
@@ -30,18 +31,14 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
     if len(answers) < 2:
         yield "fewer than two rated answers"
         return
-    scores = [float(answer["overall_score"]) for answer in answers]
-    best_first = sorted(set(scores), reverse=True)
-    ranks = [best_first.index(score) for score in scores]
-    texts = [answer["response"] for answer in answers]
-    yield Ranking.from_dict(
-        origin | {"completions": texts, "ranks": ranks, "scores": scores, "labeler": "gpt-4"}, where
-    )
+    scores, texts = ([answer[name] for answer in answers] for name in ("overall_score", "response"))
+    ranked = {"completions": texts, "ranks": ranks(scores, where, "overall_score"), "scores": list(map(float, scores))}
+    yield Ranking.from_dict(origin | ranked | {"labeler": "gpt-4"}, where)
 
 
 def _is_rated(answer: Any) -> bool:
     return (
         isinstance(answer, dict)
         and isinstance(answer.get("response"), str)
-        and isinstance(answer.get("overall_score"), int | float)
+        and type(answer.get("overall_score")) in (int, float)
     )

@@ -64,6 +64,15 @@ def test_what_is_dropped_is_named_once_for_each_message() -> None:
     assert reasons == ["deleted", "fewer than two ranked replies", "synthetic", "synthetic"]
 
 
+def test_more_replies_than_a_ranking_holds_do_not_lose_the_tree() -> None:
+    pair = [message("assistant", "a", rank=0), message("assistant", "b", rank=1)]
+    first = message("assistant", "0", message("prompter", "more", *pair), rank=0)
+    many = [first, *(message("assistant", str(number), rank=number) for number in range(1, 10))]
+    found = list(convert(tree(message("prompter", "ask", *many)), Ranking, "f:1"))
+    assert found[0] == "more than nine ranked replies"
+    assert [record.completions for record in found if isinstance(record, Ranking)] == [["a", "b"]]
+
+
 def test_a_tree_is_recognised() -> None:
     assert matches(tree(ROOT))
     assert not matches({"prompt": "ask"})
@@ -76,10 +85,12 @@ BAD: list[tuple[dict[str, Any], type[Record], str]] = [
     (tree(message("prompter", " ")), Prompt, "`prompt[0].content` is empty"),
     (tree(message("prompter", "x", replies="y")), Prompt, "`replies` is 'y'; expected a list of messages"),
     (
-        tree(message("prompter", "x", *(message("assistant", str(n), rank=n) for n in range(10)))),
+        tree(message("prompter", "x", message("assistant", "a", rank=True), message("assistant", "b", rank=1))),
         Ranking,
-        "10 completions; a ranking has 2 to 9",
+        "`ranks` is [True, 1]; expected a list of int",
     ),
+    (tree(message(["prompter"], "x")), Prompt, "expected a message with `role`"),  # type: ignore[arg-type]
+    (tree(message("prompter", "x", deleted=True, replies=5)), Prompt, "`replies` is 5; expected a list of messages"),
 ]
 
 

@@ -41,7 +41,10 @@ BAD: list[tuple[dict[str, Any], type[Record], str]] = [
     (COMPARISON | {"summaries": [{"text": "x"}, {}]}, Ranking, "expected objects with `text`"),
     (COMPARISON | {"summaries": [{"text": "x"}, {"text": ""}]}, Ranking, "`chosen` is empty"),
     (COMPARISON | {"summaries": [{"text": "x"}] * 2}, Ranking, "`chosen` and `rejected` are the same text"),
-    (COMPARISON | {"info": {"article": "News."}}, Ranking, "expected `post` and `subreddit` (and `title`)"),
+    (COMPARISON | {"info": {"article": "News."}}, Ranking, "f:1: `post` of the post is None; expected a text"),
+    (COMPARISON | {"info": POST | {"subreddit": " "}}, Ranking, "f:1: `subreddit` of the post is ' '; expected a text"),
+    (COMPARISON | {"info": POST | {"title": 5}}, Ranking, "f:1: `title` of the post is 5; expected a text"),
+    (COMPARISON | {"info": "News."}, Ranking, "`info` is 'News.'; expected an object with `post` and `subreddit`"),
     (
         COMPARISON,
         Demonstration,

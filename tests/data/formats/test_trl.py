@@ -53,12 +53,30 @@ CASES: list[tuple[dict[str, Any], Record]] = [
     ({"messages": [ASK, YES], "answer": "42"}, Prompt([ASK], facts={"answer": "42"})),
     ({"messages": [SYSTEM, ASK]}, Prompt([SYSTEM, ASK])),
     ({"text": "Once."}, Document("Once.")),
+    ({"prompt": "Why?", "completion": " So.", "label": True}, Demonstration("Why?", " So.")),
+    ({"prompt": "Why?", "completion": " So.", "label": "True"}, Demonstration("Why?", " So.")),
+    # A label that is no judgement is a column like any other.
+    ({"prompt": "Why?", "completion": " So.", "label": "physics"}, Demonstration("Why?", " So.")),
+    (
+        {"prompt": "p", "completions": ["a", "b", "c"], "scores": [1, 2.5, 1]},
+        Ranking("p", ["a", "b", "c"], [1, 0, 1], scores=[1, 2.5, 1]),
+    ),
+    (
+        {"prompt": "p", "completions": ["a", "b"], "labels": [True, False]},
+        Prompt("p", facts={"completions": ["a", "b"], "labels": [True, False]}),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("row", "record"), CASES)
 def test_rows_become_records(row: dict[str, Any], record: Record) -> None:
     assert one(row, type(record)) == record
+
+
+@pytest.mark.parametrize("label", [False, "false", "False"])
+def test_a_completion_labelled_bad_is_no_demonstration(label: object) -> None:
+    row = {"prompt": "Why?", "completion": " So.", "label": label}
+    assert list(convert(row, Demonstration, "f:1")) == ["labelled as a bad completion"]
 
 
 def test_pairs_give_prompts_too() -> None:
@@ -84,6 +102,11 @@ BAD: list[tuple[dict[str, Any], type[Record], str]] = [
     ({"chosen": "Yes.", "rejected": "No."}, Ranking, "share no beginning; put it into a column `prompt`"),
     ({"chosen": "Yes.", "rejected": [ASK, NO]}, Ranking, "expected two of a kind"),
     ({"prompt": "p", "completion": "c"}, Ranking, "no field `completions`; the row has `prompt`, `completion`"),
+    ({"text": "x"}, Demonstration, "`text` does not say what is prompt and what completion; `rlhf pretrain` takes"),
+    ({"prompt": "p", "completion": "c", "label": True}, Ranking, "(unpaired preference), which ranks nothing"),
+    ({"prompt": "p", "completions": ["a", "b"], "labels": [True, False]}, Ranking, "(stepwise supervision)"),
+    ({"prompt": "p", "completions": ["a", "b"], "labels": [True, False]}, Demonstration, "(stepwise supervision)"),
+    ({"prompt": "p", "completions": ["a", "b"], "scores": [1, float("nan")]}, Ranking, "expected a list of finite"),
     ({"text": "x"}, Prompt, "no field `prompt`; the row has `text`; a prompt needs"),
     ({"prompt": "x"}, Document, "no field `text`; the row has `prompt`; a document needs"),
 ]

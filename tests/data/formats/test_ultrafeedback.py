@@ -29,6 +29,12 @@ def test_a_lone_answer_is_dropped_with_a_reason() -> None:
     assert list(convert(rated(5), Ranking, "f:1")) == ["fewer than two rated answers"]
 
 
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), 10**400])
+def test_scores_that_are_no_numbers(score: float) -> None:
+    with pytest.raises(DataError, match="f:1: `overall_score` is .*; expected a list of finite numbers"):
+        list(convert(rated(1, score), Ranking, "f:1"))
+
+
 def test_rows_that_do_not_fit() -> None:
     with pytest.raises(DataError, match="f:1: `completions` is .*; expected `response` and `overall_score` in each"):
         list(convert({"instruction": "x", "completions": [{"response": "y"}]}, Ranking, "f:1"))

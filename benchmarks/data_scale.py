@@ -1,4 +1,4 @@
-"""Time and memory of curation, split and audit on synthetic rows, and how both grow with their number.
+"""Time and memory of `rlhf data` inspect, curate, split and audit on synthetic rows, and how both grow with the rows.
 
 Each measurement is the command itself in a fresh process, so that the peak is its own. Rows are English-like prompts
 of about 30 words with a Zipf-like vocabulary; 5 % repeat another, 5 % change a word of another, 2 % hold an e-mail
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -25,7 +24,16 @@ from benchmarks.scaling import exponent
 RESULTS = Path("benchmarks/results")
 SIZES = (100_000, 1_000_000)
 EVERYTHING = ("--near_duplicates", "0.8", "--drop_truncated", "--split_by", "user", "--eval_fraction", "0.05")
+MEASURED = """
+import sys
+from rlhf_pipeline.cli import main
+status = main(sys.argv[1:])
+print(open("/proc/self/status").read().split("VmHWM:")[1].split()[0], file=sys.stderr)
+sys.exit(status)
+"""
+"""The command, which then tells its peak in KiB (Linux): what `wait4` gives is never below the peak of the parent."""
 COMMANDS = {
+    "inspect": ("inspect", "{rows}", "--kind", "demonstrations"),
     "curate": (
         "curate",
         "{rows}",
@@ -43,23 +51,24 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """Measure, print a table and write `curation_scale.json`."""
+    """Measure, print a table and write `data_scale.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    sizes = parser.parse_args(argv).sizes
+    parser.add_argument("--commands", choices=COMMANDS, nargs="+", default=list(COMMANDS), help="audit needs split")
+    chosen = parser.parse_args(argv)
     found: list[dict[str, Any]] = []
-    for size in sizes:
+    for size in chosen.sizes:
         with TemporaryDirectory() as folder:
             write_rows(Path(folder) / "rows.jsonl", size)
             write_rows(Path(folder) / "exam.jsonl", 2000, seed=1)
-            for name in COMMANDS:
+            for name in chosen.commands:
                 found.append({"rows": size, "command": name, **measured(name, Path(folder))})
                 print(line(found[-1]), flush=True)
-    growth = {name: grown([one for one in found if one["command"] == name]) for name in COMMANDS}
+    growth = {name: grown([one for one in found if one["command"] == name]) for name in chosen.commands}
     print(json.dumps(growth, indent=1))
     whole = {"machine": describe_machine(), **describe_moment(), "measured": found, "exponents": growth}
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "curation_scale.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "data_scale.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
 
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
@@ -67,13 +76,11 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     places = {"rows": folder / "rows.jsonl", "exam": folder / "exam.jsonl", "out": folder / "out"}
     words = [word.format(**places) for word in COMMANDS[name]]
     began = time.monotonic()
-    command = [sys.executable, "-m", "rlhf_pipeline", "data", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        output = process.stdout.read() if process.stdout else ""
-        _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, 1):
-        raise RuntimeError(f"rlhf data {' '.join(words)} failed:\n{output}")
-    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": usage.ru_maxrss // 1024, "output": output}
+    done = subprocess.run([sys.executable, "-c", MEASURED, "data", *words], capture_output=True, text=True, check=False)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"rlhf data {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+    peak = int(done.stderr.split()[-1]) // 1024
+    return {"seconds": round(time.monotonic() - began, 1), "peak_mib": peak, "output": done.stdout}
 
 
 def line(one: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from benchmarks.curation_scale import grown, line, measured, rows, write_rows
+from benchmarks.data_scale import grown, line, measured, rows, write_rows
 
 
 def test_rows_repeat_resemble_and_hold_addresses() -> None:
@@ -23,6 +23,13 @@ def test_a_command_is_measured(tmp_path: Path) -> None:
     assert one["seconds"] > 0 and 20 < one["peak_mib"] < 2000
     assert "train apart from eval" in one["output"]
     assert (tmp_path / "out-split" / "eval.jsonl").is_file()
+
+
+def test_an_inspection_is_measured(tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", 200)
+    one = measured("inspect", tmp_path)
+    assert "200 demonstrations" in one["output"]
+    assert not (tmp_path / "out").exists()
 
 
 def test_growth_is_an_exponent() -> None:

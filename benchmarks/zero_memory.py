@@ -1,0 +1,191 @@
+"""Bytes of tensors that each rank holds when an optimizer step begins: DDP, ZeRO-2 and ZeRO-3, two and four processes.
+
+    python -m benchmarks.zero_memory            # three minutes on two cores    -> results/zero_memory.json
+
+Every storage that Python can reach is counted once. Parameters are weights and shares of them; gradients what the
+optimizer is about to read; state its moments and, under ZeRO, its own copy of the weights. The rest is DeepSpeed's
+buckets and a batch. DDP's buckets lie in C++ where nothing here sees them: torch documents them as large as the
+gradients, and they are put down as that. Left out: activations, and memory that an allocator keeps.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = Path(__file__).parent / "results"
+LAUNCHES = {"ddp": "cpu2", "zero2": "zero2", "zero3": "zero3"}
+PROCESSES = (2, 4)
+MODEL = {"vocab_size": 4096, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
+STEPS = 2
+"""The second step is measured: only then does the optimizer have its moments."""
+
+
+def bytes_held(model: Any, optimizer: Any) -> dict[str, int]:
+    """Sort the bytes of all reachable tensors of this process by what they are for.
+
+    `optimizer` is what takes the step: torch's own, or DeepSpeed's around it.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's holds torch's
+    shares = [p.ds_tensor for p in model.parameters() if hasattr(p, "ds_tensor")]
+    moments = [x for state in inner.state.values() for x in state.values()]
+    copies = [p for group in inner.param_groups for p in group["params"]]
+    found: dict[str, int] = {}
+    seen: set[int] = set()
+    kinds = {
+        "parameters": [*model.parameters(), *shares],
+        "gradients": [*(p.grad for p in [*model.parameters(), *copies]), vars(optimizer).get("averaged_gradients"),
+                      vars(optimizer).get("grad_partitions_flat_buffer")],
+        "state": [*moments, *copies],
+        "buckets": reachable(),
+    }  # fmt: skip
+    for kind, things in kinds.items():
+        found[kind] = sum(new_bytes(tensors_in(things), seen))
+    return found
+
+
+def reachable() -> list[Any]:
+    """Return every tensor that the garbage collector knows."""
+    import torch
+
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+
+
+def tensors_in(thing: Any) -> Iterator[Any]:
+    """Walk through lists and dicts for tensors."""
+    import torch
+
+    if isinstance(thing, torch.Tensor):
+        yield thing
+    elif isinstance(thing, Mapping):
+        for value in thing.values():
+            yield from tensors_in(value)
+    elif isinstance(thing, list | tuple):
+        for value in thing:
+            yield from tensors_in(value)
+
+
+def new_bytes(tensors: Iterable[Any], seen: set[int]) -> Iterator[int]:
+    """Yield the bytes of storages that are not among `seen`, and put them there."""
+    for tensor in tensors:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() and storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            yield storage.nbytes()
+
+
+# ---- One rank ----
+
+
+def measure(output: Path) -> None:
+    """Train a few steps as one of several ranks, and write what it held before the last."""
+    import torch
+    from torch.utils.data import Dataset
+    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+
+    class Rows(Dataset[dict[str, torch.Tensor]]):
+        """Random tokens, each its own label."""
+
+        def __len__(self) -> int:
+            return 64
+
+        def __getitem__(self, n: int) -> dict[str, torch.Tensor]:
+            ids = torch.randint(4096, (16,), generator=torch.Generator().manual_seed(n))
+            return {"input_ids": ids, "labels": ids}
+
+    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    arguments = TrainingArguments(
+        str(output / "trainer"), max_steps=STEPS, per_device_train_batch_size=1, report_to="none", save_strategy="no",
+        ddp_backend="gloo", use_cpu=not zero, bf16=False, disable_tqdm=True, dataloader_pin_memory=False,
+        optim="adamw_torch",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = LlamaForCausalLM._from_config(LlamaConfig(**MODEL, num_attention_heads=4))
+    trainer = Trainer(model, arguments, train_dataset=Rows())
+    steps: list[dict[str, int]] = []
+
+    def watch(optimizer: Any) -> None:
+        step = optimizer.step
+
+        def measured(*args: Any, **kwargs: Any) -> Any:
+            steps.append(bytes_held(trainer.model, optimizer))
+            return step(*args, **kwargs)
+
+        optimizer.step = measured
+
+    trainer.add_callback(
+        _when_ready(lambda: watch(trainer.deepspeed.optimizer if zero else trainer.optimizer.optimizer))
+    )
+    trainer.train()
+    found = steps[STEPS - 1]
+    if not zero:
+        found["buckets"] += found["gradients"]
+    (output / f"rank{arguments.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+
+
+def _when_ready(act: Any) -> Any:
+    from transformers import TrainerCallback
+
+    class WhenReady(TrainerCallback):
+        """Act once model and optimizer are what they will be in training."""
+
+        def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+            act()
+
+    return WhenReady()
+
+
+# ---- All of them ----
+
+
+def run(mode: str, processes: int, folder: Path) -> list[dict[str, int]]:
+    """Start the ranks under a launch file that we ship; returns what each held."""
+    output = folder / f"{mode}-{processes}"
+    output.mkdir()
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file",
+        f"recipes/accelerate/{LAUNCHES[mode]}.yaml", "--num_processes", str(processes),
+        "-m", "benchmarks.zero_memory", "--rank", str(output),
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{mode} with {processes} processes failed: {done.stderr[-2000:]}")
+    return [json.loads((output / f"rank{rank}.json").read_text()) for rank in range(processes)]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measure every mode, print a table and write `zero_memory.json`; or be one rank of it."""
+    if argv[:1] == ["--rank"]:
+        measure(Path(argv[1]))
+        return
+    from benchmarks.provenance import describe_moment
+
+    found: dict[str, dict[str, list[dict[str, int]]]] = {}
+    print(
+        f"{'':8}{'processes':>10}" + "".join(f"{kind:>13}" for kind in ("parameters", "gradients", "state", "buckets"))
+    )
+    with TemporaryDirectory() as folder:
+        for mode in LAUNCHES:
+            for processes in PROCESSES:
+                ranks = run(mode, processes, Path(folder))
+                found.setdefault(mode, {})[str(processes)] = ranks
+                most = {kind: max(rank[kind] for rank in ranks) for kind in ranks[0]}
+                print(f"{mode:8}{processes:>10}" + "".join(f"{n / 2**20:>9.2f} MiB" for n in most.values()), flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"model": MODEL, **describe_moment(), "bytes": found}, indent=1)
+    (RESULTS / "zero_memory.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
