@@ -47,7 +47,7 @@ def print_sections(tables: Sequence[Section]) -> None:
         console.print(section.title, style="bold")
         table = Table(box=SIMPLE_HEAD, pad_edge=False)
         for number, name in enumerate(section.header):
-            table.add_column(name, justify="right" if number else "left", no_wrap=True)
+            table.add_column(name, justify="right" if number else "left", overflow="fold")
         for row in section.rows:
             table.add_row(*row)
         console.print(table)
