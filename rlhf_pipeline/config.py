@@ -271,6 +271,23 @@ def help_text(prog: str, summary: str, *classes: type, also: str = "") -> str:
     return "\n".join([*lines, "", also]).rstrip() + "\n"
 
 
+def command_settings(
+    argv: Sequence[str], prog: str, summary: str, cls: type[T], *, first: str = "", also: str = ""
+) -> T | None:
+    """Read the settings of a command from `argv`; where that asks for help, print the page and return None.
+
+    A first word that is no flag is the setting `first`, where the command has one. Raises ConfigError for what `cls`
+    does not know or take.
+    """
+    if {"--help", "-h"} & set(argv):
+        print(help_text(prog, summary, cls, also=also), end="")
+        return None
+    words = [f"--{first}", *argv] if first and argv and not argv[0].startswith("-") else argv
+    asked = read_settings(words)
+    refuse_unknown(asked, cls)
+    return take(cls, asked)
+
+
 def _help_lines(cls: type) -> list[str]:
     hints = typing.get_type_hints(cls)
     lines = []

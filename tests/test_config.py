@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from rlhf_pipeline import config
-from rlhf_pipeline.config import Setting, given, help_text, names, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import Setting, command_settings, given, help_text, names, read_settings, refuse_unknown, take
 from rlhf_pipeline.errors import ConfigError, ModelError
 
 
@@ -247,3 +247,14 @@ def test_help_shows_required_and_factories() -> None:
     assert "--parts  a list of str  (default: ['a'])" in page
     assert "hidden" not in page
     assert config.type_text(type(None)) == "null"
+
+
+def test_a_command_reads_its_settings_or_shows_them(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = command_settings(["adaptive", "--kl_coef", "0.1"], "rlhf x WORD", "Do it.", Penalty, first="kl_control")
+    assert asked == Penalty(kl_coef=0.1, kl_control="adaptive")
+    with pytest.raises(ConfigError, match="kl_coeff"):
+        command_settings(["--kl_coeff", "0.1"], "rlhf x", "Do it.", Penalty)
+    assert capsys.readouterr().out == ""
+    assert command_settings(["adaptive", "-h"], "rlhf x", "Do it.", Penalty, also="and so on") is None
+    shown = capsys.readouterr().out
+    assert shown == help_text("rlhf x", "Do it.", Penalty, also="and so on")

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.storage import storage_errors
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.sources import read
 from rlhf_pipeline.derived import is_answered, write_derived
 from rlhf_pipeline.errors import ConfigError, DataError
@@ -78,12 +78,9 @@ class EvaluationSettings:
 
 def main(argv: list[str]) -> int:
     """Run `rlhf eval`; return the exit status."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text("rlhf eval", (__doc__ or "").split("\n\n")[0], EvaluationSettings), end="")
+    settings = command_settings(argv, "rlhf eval", (__doc__ or "").split("\n\n")[0], EvaluationSettings)
+    if settings is None:
         return 0
-    asked = read_settings(argv)
-    refuse_unknown(asked, EvaluationSettings)
-    settings = take(EvaluationSettings, asked)
     if settings.frontier:
         print(write_frontier(Store(settings.artifacts), settings.frontier, force=settings.force))
     else:

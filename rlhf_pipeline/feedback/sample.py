@@ -14,7 +14,7 @@ from typing import Literal
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.derived import is_answered, write_derived
 from rlhf_pipeline.errors import ConfigError
@@ -55,12 +55,9 @@ class SampleSettings:
 
 def main(argv: list[str]) -> int:
     """Run `rlhf sample`; return the exit status."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text("rlhf sample", SUMMARY, SampleSettings), end="")
-        return 0
-    settings = read_settings(argv)
-    refuse_unknown(settings, SampleSettings)
-    run(take(SampleSettings, settings))
+    settings = command_settings(argv, "rlhf sample", SUMMARY, SampleSettings)
+    if settings is not None:
+        run(settings)
     return 0
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlhf_pipeline.artifacts import Store
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.world.labeller import Labeller
 from rlhf_pipeline.derived import file_hash, is_answered, write_derived
 from rlhf_pipeline.errors import ConfigError, DataError
@@ -47,12 +47,9 @@ class LabelSettings:
 
 def main(argv: list[str]) -> int:
     """Run `rlhf label`; return the exit status."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text("rlhf label", SUMMARY, LabelSettings), end="")
-        return 0
-    settings = read_settings(argv)
-    refuse_unknown(settings, LabelSettings)
-    run(take(LabelSettings, settings))
+    settings = command_settings(argv, "rlhf label", SUMMARY, LabelSettings)
+    if settings is not None:
+        run(settings)
     return 0
 
 

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 from rlhf_pipeline.artifacts.storage import write_atomic
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.curation.overlap import Check, DataSet, Overlap, OverlapIndex
 from rlhf_pipeline.data.curation.report import aligned
 from rlhf_pipeline.data.curation.run_data import check_run
@@ -82,12 +82,9 @@ class Audit:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return 1 where something is shared."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text("rlhf data audit", SUMMARY, AuditSettings), end="")
+    settings = command_settings(argv, "rlhf data audit", SUMMARY, AuditSettings)
+    if settings is None:
         return 0
-    given = read_settings(argv)
-    refuse_unknown(given, AuditSettings)
-    settings = take(AuditSettings, given)
     if settings.run is not None:
         print(check_run(settings.artifacts, settings.run, settings.train))
     found = audit(settings)

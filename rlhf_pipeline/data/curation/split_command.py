@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlhf_pipeline.data.curation.command import asked, run_and_report
+from rlhf_pipeline.config import command_settings
+from rlhf_pipeline.data.curation.command import run_and_report
 from rlhf_pipeline.data.curation.settings import SplitSettings, only_split
 from rlhf_pipeline.errors import ConfigError
 
@@ -13,7 +14,7 @@ SUMMARY = "Divide rows by user, prompt or conversation into train.jsonl and eval
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return the exit status."""
-    settings = asked(argv, "split", SUMMARY, SplitSettings)
+    settings = command_settings(argv, "rlhf data split SOURCE", SUMMARY, SplitSettings, first="source")
     if settings is None:
         return 0
     if settings.split_by is None:

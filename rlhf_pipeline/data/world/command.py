@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.world import places, sets, tokenizer
 
 TEXT_FIELDS = ("text", "prompt", "completion")
@@ -27,12 +27,9 @@ class WorldSettings:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; return its exit status."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text("rlhf world", "Write the miniature world of a seed.", WorldSettings), end="")
+    chosen = command_settings(argv, "rlhf world", "Write the miniature world of a seed.", WorldSettings)
+    if chosen is None:
         return 0
-    settings = read_settings(argv)
-    refuse_unknown(settings, WorldSettings)
-    chosen = take(WorldSettings, settings)
     counts = write(chosen.seed, Path(chosen.folder))
     print(f"world {chosen.seed} in {chosen.folder}: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     return 0

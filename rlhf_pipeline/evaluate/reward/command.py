@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.storage import storage_errors
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.derived import is_answered, write_derived
 from rlhf_pipeline.errors import ConfigError, DataError
@@ -73,13 +73,10 @@ class RewardEvaluationSettings:
 
 def main(argv: list[str]) -> int:
     """Run `rlhf evaluate reward`; return the exit status."""
-    if "--help" in argv or "-h" in argv:
-        summary = (__doc__ or "").split("\n\n")[0]
-        print(help_text("rlhf evaluate reward", summary, RewardEvaluationSettings), end="")
-        return 0
-    asked = read_settings(argv)
-    refuse_unknown(asked, RewardEvaluationSettings)
-    run(take(RewardEvaluationSettings, asked))
+    summary = (__doc__ or "").split("\n\n")[0]
+    settings = command_settings(argv, "rlhf evaluate reward", summary, RewardEvaluationSettings)
+    if settings is not None:
+        run(settings)
     return 0
 
 

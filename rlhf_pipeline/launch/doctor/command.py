@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.errors import LaunchError
 from rlhf_pipeline.launch.doctor.findings import exit_status
 from rlhf_pipeline.launch.doctor.local import check_machine, read_machine
@@ -26,12 +26,9 @@ ALSO = """on several machines, typed on each:
 
 def main(argv: Sequence[str]) -> int:
     """Run `rlhf doctor`; returns the exit status."""
-    if {"--help", "-h"} & set(argv):
-        print(help_text("rlhf doctor", SUMMARY, DoctorSettings, also=ALSO), end="")
+    settings = command_settings(argv, "rlhf doctor", SUMMARY, DoctorSettings, also=ALSO)
+    if settings is None:
         return 0
-    asked = read_settings(argv)
-    refuse_unknown(asked, DoctorSettings)
-    settings = take(DoctorSettings, asked)
     here = place(os.environ)
     if settings.nodes > 1 and here.world == 1:
         raise LaunchError(
