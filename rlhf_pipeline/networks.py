@@ -140,7 +140,7 @@ def _shared_critic(
             name = first.name.removeprefix("reward_")
             say(f"ppo: the critic starts from {name}, an adapter over the policy's base")
             shift = _first_shift(reward, len(first.adapter.head))
-            made = SharedCritic(first.adapter.averaged(), "critic").scaled(1 / shift.scale, shift.offset / shift.scale)
+            made = SharedCritic(first.adapter.averaged(), "critic").normalised(shift)
             return made.scaled(weight.get(reward.name, 1.0))
     if critic == "reward":
         return None
@@ -174,7 +174,7 @@ def _whole_critic(
     say(f"ppo: the critic starts from {first.parent}")
     model = load_merged(load_classifier, store, first, options)
     shift = _first_shift(fitting[0], model.config.num_labels)  # also what lies beside an adapter or in an ensemble
-    model.config.update({"reward_offset": shift.offset, "reward_scale": shift.scale})
+    model.config.update(shift.to_config())
     return Critic.from_reward(model).scaled(weight.get(fitting[0].name, 1.0))
 
 

@@ -26,6 +26,10 @@ class Normalization:
             for offset, scale in zip(_for_each(offsets, heads), _for_each(scales, heads), strict=True)
         ]
 
+    def to_config(self) -> dict[str, float]:
+        """Give the keys of a config.json that `of` reads."""
+        return {"reward_offset": self.offset, "reward_scale": self.scale}
+
     def less(self, offset: float) -> Normalization:
         """Take `offset` off the reward that this makes."""
         return Normalization(self.offset + offset * self.scale, self.scale)

@@ -12,7 +12,7 @@ import copy
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,22 +29,22 @@ from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.ppo.forward import backbone_states
 from rlhf_pipeline.ppo.packing import Packed
-from rlhf_pipeline.sharding import gathered, loaded_whole
+from rlhf_pipeline.ppo.values import ScaledValues
+from rlhf_pipeline.sharding import loaded_whole
 
 HEAD_FILE = "value_head.safetensors"
 
 
-class Critic(nn.Module):
+class Critic(ScaledValues, nn.Module):
     """Value the state before every completion token.
 
     `backbone`: a transformer without head. `head`: hidden size to 1, without bias; values are its output less `offset`.
     """
 
-    def __init__(self, backbone: PreTrainedModel, head: nn.Linear, offset: float = 0.0) -> None:
+    def __init__(self, backbone: PreTrainedModel, head: nn.Linear) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.offset = offset
 
     @classmethod
     def from_reward(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
@@ -71,7 +71,7 @@ class Critic(nn.Module):
             )
         shifts = Normalization.of(model.config.to_dict(), heads)
         offset, scale = fmean(shift.offset for shift in shifts), fmean(shift.scale for shift in shifts)
-        return cls(model.base_model, head).scaled(1 / scale, offset / scale)
+        return cls(model.base_model, head).normalised(Normalization(offset, scale))
 
     @classmethod
     def from_policy(cls, source: str | Path | PreTrainedModel, **load: Any) -> Critic:
@@ -93,14 +93,6 @@ class Critic(nn.Module):
         critic = cls.from_policy(folder, **load)
         critic.head.load_state_dict(load_file(head_file))
         return critic
-
-    @torch.no_grad()
-    def scaled(self, factor: float, less: float = 0.0) -> Self:
-        """Multiply all values by `factor`, then take `less` off; returns itself."""
-        with gathered([self.head.weight], write=True):
-            self.head.weight.mul_(factor)
-        self.offset = self.offset * factor + less
-        return self
 
     def forward(self, packed: Packed) -> Tensor:
         """Value the states before the completion tokens of `packed`: (N,), at least float32.
@@ -139,7 +131,7 @@ class Critic(nn.Module):
         """Lend the weights, uncopied, to the architecture's sequence-classification class."""
         config = copy.deepcopy(self.backbone.config)
         config.num_labels = 1
-        config.update({"reward_offset": self.offset, "reward_scale": 1.0})
+        config.update(self.shift.to_config())
         with loaded_whole(), torch.device("meta"):
             model: Any = AutoModelForSequenceClassification.from_config(config, dtype=head.dtype)
         model.base_model.load_state_dict(backbone, assign=True)

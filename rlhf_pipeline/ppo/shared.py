@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model_state_dict, set_peft_model_state_dict
@@ -27,6 +27,7 @@ from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.ppo.adapters import in_force, tuner_layers
 from rlhf_pipeline.ppo.forward import backbone_states, causal_lm
 from rlhf_pipeline.ppo.packing import Packed
+from rlhf_pipeline.ppo.values import ScaledValues
 
 HEAD_KEY = "base_model.model.score.weight"
 """Name of the head in an adapter's file, as peft writes it for a sequence classifier."""
@@ -125,17 +126,8 @@ class SharedReward(SharedNetwork):
         return SimpleNamespace(logits=self.value(states))
 
 
-class SharedCritic(SharedNetwork):
+class SharedCritic(ScaledValues, SharedNetwork):
     """A critic over the policy's base; called, saved and resumed like `critic.Critic`."""
-
-    offset = 0.0  # taken off every value
-
-    @torch.no_grad()
-    def scaled(self, factor: float, less: float = 0.0) -> Self:
-        """Multiply all values by `factor`, then take `less` off; returns itself."""
-        self.head.weight.mul_(factor)
-        self.offset = self.offset * factor + less
-        return self
 
     def join(self, policy: PeftModel) -> None:
         """Put the adapter beside the policy's own, and train it."""
@@ -167,7 +159,7 @@ class SharedCritic(SharedNetwork):
         config.task_type, config.modules_to_save, config.inference_mode = TaskType.SEQ_CLS, ["score"], True
         config.save_pretrained(str(folder))
         beside = copy.deepcopy(self.policy.config)
-        beside.update({"num_labels": 1, "reward_offset": self.offset, "reward_scale": 1.0})
+        beside.update({"num_labels": 1, **self.shift.to_config()})
         beside.save_pretrained(folder)
 
     def resume(self, folder: str | Path, **_: Any) -> None:

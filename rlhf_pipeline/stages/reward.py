@@ -22,6 +22,7 @@ from rlhf_pipeline.data.pairs import Ties, dropped
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
+from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.records import Demonstration, Ranking
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def first_model(
     load = load_classifier if adapter_base(store, start) is None else classifier_on_adapter
     model = load(store, start, heads=heads, **loading_options(model_config, arguments.trust_remote_code))
     match_embeddings(model, tokenizer)
-    fresh = {"reward_offset": 0.0, "reward_scale": 1.0}  # what another training found is no longer true
+    fresh = Normalization().to_config()  # what another training found is no longer true
     model.config.update(fresh if heads == 1 else {**fresh, "reward_heads": heads})
     return model
 
