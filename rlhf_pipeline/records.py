@@ -215,6 +215,13 @@ def completion_text(completion: Text) -> str:
     return completion if isinstance(completion, str) else "\n\n".join(message["content"] for message in completion)
 
 
+def completions_of(record: Record) -> list[Text]:
+    """Give the completions a record has: the one of a demonstration, all of a ranking."""
+    if isinstance(record, Ranking):
+        return record.completions
+    return [record.completion] if isinstance(record, Demonstration) else []
+
+
 def canonical(value: Any) -> str:
     """Write `value` as JSON with sorted keys and nothing to spare: equal values give equal strings."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.storage import storage_errors, write_atomic
-from rlhf_pipeline.config import help_text, read_settings, refuse_unknown, take
+from rlhf_pipeline.config import command_settings
 from rlhf_pipeline.data.findings import findings
 from rlhf_pipeline.data.portrait import portrait
 from rlhf_pipeline.data.sources import BadRow, Found, stream
-from rlhf_pipeline.data.tally import Size, Tally, completions_of
+from rlhf_pipeline.data.tally import Size, Tally
 from rlhf_pipeline.errors import ConfigError, DataError, ModelError
-from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, completion_text
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, completion_text, completions_of
 
 KINDS: dict[str, type[Record]] = {
     "rankings": Ranking,
@@ -65,15 +65,10 @@ class InspectSettings:
 
 def main(argv: Sequence[str]) -> int:
     """Run `rlhf data inspect`; return the exit status."""
-    words = list(argv)
-    if "--help" in words or "-h" in words:
-        print(help_text("rlhf data inspect SOURCE", (__doc__ or "").split("\n\n")[0], InspectSettings), end="")
-        return 0
-    if words and not words[0].startswith("-"):
-        words[:1] = ["--data", words[0]]
-    settings = read_settings(words)
-    refuse_unknown(settings, InspectSettings)
-    run(take(InspectSettings, settings))
+    summary = (__doc__ or "").split("\n\n")[0]
+    settings = command_settings(argv, "rlhf data inspect SOURCE", summary, InspectSettings, first="data")
+    if settings is not None:
+        run(settings)
     return 0
 
 

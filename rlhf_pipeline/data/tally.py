@@ -14,14 +14,13 @@ from rlhf_pipeline.data.sketches import Lengths, Same, Sample, Top, share
 from rlhf_pipeline.data.sources import BadRow, Found, LeftOut
 from rlhf_pipeline.records import (
     ORIGIN,
-    Demonstration,
     Document,
-    Prompt,
     Ranking,
     Record,
     Text,
     canonical,
     completion_text,
+    completions_of,
 )
 
 SHOWN_BAD = 5
@@ -152,10 +151,3 @@ class Tally:
             **{name: self.counts[name] for name in names},
             "longer_preferred_share": round(longer, 3),
         }
-
-
-def completions_of(record: Demonstration | Ranking | Prompt) -> list[Text]:
-    """Give the completions a record has."""
-    if isinstance(record, Ranking):
-        return record.completions
-    return [record.completion] if isinstance(record, Demonstration) else []

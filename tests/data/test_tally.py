@@ -9,8 +9,8 @@ import pytest
 from rlhf_pipeline.data.findings import findings
 from rlhf_pipeline.data.portrait import portrait
 from rlhf_pipeline.data.sources import BadRow, Found, LeftOut
-from rlhf_pipeline.data.tally import Size, Tally, completions_of
-from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, completion_text
+from rlhf_pipeline.data.tally import Size, Tally
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, completion_text, completions_of
 
 ASK = [{"role": "system", "content": "S"}, {"role": "user", "content": "Why?"}]
 

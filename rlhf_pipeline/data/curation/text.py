@@ -22,6 +22,7 @@ from rlhf_pipeline.records import (
     Text,
     canonical,
     completion_text,
+    completions_of,
 )
 
 _ORIGIN = frozenset({*ORIGIN, "labeler"})
@@ -44,9 +45,7 @@ def prompt_text(record: Record) -> str:
 
 def answers(record: Record) -> list[str]:
     """Give the answers as strings: the one of a demonstration, all of a ranking; a prompt and a document have none."""
-    if isinstance(record, Demonstration):
-        return [completion_text(record.completion)]
-    return [completion_text(one) for one in record.completions] if isinstance(record, Ranking) else []
+    return [completion_text(one) for one in completions_of(record)]
 
 
 def best_answer(record: Record) -> tuple[str, bool] | None:
