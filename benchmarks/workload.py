@@ -6,11 +6,12 @@ Left out: how a contestant cuts the work into micro-batches, which is its own af
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.arguments import read_arguments, write_arguments
 
 CASES = ("full", "early")
 EARLY_SHARE = 0.4
@@ -34,18 +35,12 @@ class Workload:
 
 def to_arguments(workload: Workload, folder: Path) -> list[str]:
     """Write the command-line arguments that `from_arguments` reads."""
-    return [json.dumps(dataclasses.asdict(workload)), str(folder)]
+    return write_arguments(workload, folder)
 
 
 def from_arguments(argv: Sequence[str], *flags: str) -> tuple[Workload, Path, argparse.Namespace]:
     """Read the work, the folder of models and prompts, and switches of the contestant's own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("workload")
-    parser.add_argument("folder", type=Path)
-    for flag in flags:
-        parser.add_argument(flag, action="store_true")
-    options = parser.parse_args(argv)
-    return Workload(**json.loads(options.workload)), options.folder, options
+    return read_arguments(Workload, argv, *flags)
 
 
 def read_prompts(folder: Path, workload: Workload) -> list[str]:

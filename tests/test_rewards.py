@@ -11,6 +11,7 @@ import torch
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.errors import ConfigError, ModelError, TrainingError
 from rlhf_pipeline.rewards import find_reward, function_reward, load_reward_model, model_reward
+from tests.spying import scored_rows
 from tests.tiny import make_classifier, make_tokenizer
 
 EOS = 1
@@ -19,19 +20,6 @@ EOS = 1
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "artifacts")
-
-
-def seen_by(model: Any, monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
-    """The ids that reach the reward model's forward, without padding."""
-    rows: list[list[int]] = []
-    forward = type(model)._forward
-
-    def spy(self: Any, batch: list[list[int]]) -> torch.Tensor:
-        rows.extend([list(row) for row in batch])
-        return forward(self, batch)
-
-    monkeypatch.setattr(type(model), "_forward", spy)
-    return rows
 
 
 def load(store: Store, folder: Path) -> Any:
@@ -46,7 +34,7 @@ def test_the_policys_own_ids_are_scored_with_eos_only_where_it_was_sampled(
     make_classifier(tmp_path / "reward")
     model = load(store, tmp_path / "reward")
     tokenizer = load(store, tmp_path / "reward").tokenizer
-    rows = seen_by(model, monkeypatch)
+    rows = scored_rows(monkeypatch)
     prompt, good, cut = (tokenizer(text)["input_ids"] for text in ("ask", "good", "cut of"))
     scores = model_reward(model, tokenizer, {EOS})(
         prompts=["ask", "ask"], completions=["good", "cut of"], completion_ids=[[*good, EOS], cut]
@@ -61,7 +49,7 @@ def test_any_stop_token_is_the_eos_that_the_reward_model_was_trained_on(
 ) -> None:
     make_classifier(tmp_path / "reward")
     model = load(store, tmp_path / "reward")
-    rows = seen_by(model, monkeypatch)
+    rows = scored_rows(monkeypatch)
     prompt, good = (model.tokenizer(text)["input_ids"] for text in ("ask", "good"))
     model_reward(model, model.tokenizer, {EOS, 7})(prompts=["ask"], completions=["good"], completion_ids=[[*good, 7]])
     assert rows == [[*prompt, *good, EOS]]
@@ -74,7 +62,7 @@ def test_another_tokenizer_gets_the_text_with_eos_by_its_own_rules(
     make_classifier(tmp_path / "reward")
     model = load(store, tmp_path / "reward")
     other = make_tokenizer(("<pad>", "<more>", "<eos>"))
-    rows = seen_by(model, monkeypatch)
+    rows = scored_rows(monkeypatch)
     stop = other.convert_tokens_to_ids("!")
     sampled = [[*other("ab")["input_ids"], stop], other("cd")["input_ids"], other("ef<eos>")["input_ids"]]
     model_reward(model, other, {stop, other.eos_token_id})(

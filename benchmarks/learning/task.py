@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+
+from benchmarks.arguments import read_arguments, write_arguments
 
 MEASURED = 256
 """Prompts that are kept from training, and sampled once at every measurement."""
@@ -45,18 +47,12 @@ TASKS = {task.name: task for task in (WORLD, STORIES)}
 
 def to_arguments(task: Task, folder: Path) -> list[str]:
     """Write the command-line arguments that `from_arguments` reads."""
-    return [json.dumps(asdict(task)), str(folder / task.name)]
+    return write_arguments(task, folder / task.name)
 
 
 def from_arguments(argv: Sequence[str], *flags: str) -> tuple[Task, Path, argparse.Namespace]:
     """Read the task, its folder, and switches of the contestant's own."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("task")
-    parser.add_argument("folder", type=Path)
-    for flag in flags:
-        parser.add_argument(flag, action="store_true")
-    options = parser.parse_args(argv)
-    return Task(**json.loads(options.task)), options.folder, options
+    return read_arguments(Task, argv, *flags)
 
 
 def read_prompts(folder: Path, purpose: str) -> list[str]:

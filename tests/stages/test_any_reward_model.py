@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import AutoTokenizer
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.errors import ConfigError, ModelError
-from rlhf_pipeline.scoring import RewardModel
 from rlhf_pipeline.stages import ppo
+from tests.spying import scored_rows
 from tests.stages.test_ppo import write_rows
 from tests.vocabularies import rendered, save_policy, save_reward
 
@@ -34,15 +33,7 @@ def record(prompts, completions, completion_ids, finished, **_):
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The ids that reach the reward model's forward pass, without padding."""
-    found: list[list[int]] = []
-    forward = RewardModel._forward
-
-    def spy(self: RewardModel, batch: Any) -> torch.Tensor:
-        found.extend(list(row) for row in batch)
-        return forward(self, batch)
-
-    monkeypatch.setattr(RewardModel, "_forward", spy)
-    return found
+    return scored_rows(monkeypatch)
 
 
 def command(folder: Path, *more: str) -> list[str]:

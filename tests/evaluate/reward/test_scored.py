@@ -15,6 +15,7 @@ from rlhf_pipeline.errors import DataError, ModelError
 from rlhf_pipeline.evaluate.reward.scored import load, probe_eos, score_all, too_long
 from rlhf_pipeline.scoring import RewardModel
 from tests.evaluate.reward.rankings import pairs_of, ranking
+from tests.spying import scored_rows
 from tests.vocabularies import rendered, save_reward
 
 QUESTION = [{"role": "user", "content": "hello there , how are you ?"}]
@@ -23,15 +24,7 @@ QUESTION = [{"role": "user", "content": "hello there , how are you ?"}]
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The ids that reach the forward pass, without padding."""
-    found: list[list[int]] = []
-    forward = RewardModel._forward
-
-    def spy(self: RewardModel, batch: Any) -> torch.Tensor:
-        found.extend(list(row) for row in batch)
-        return forward(self, batch)
-
-    monkeypatch.setattr(RewardModel, "_forward", spy)
-    return found
+    return scored_rows(monkeypatch)
 
 
 def loaded(tmp_path: Path, kind: str, **changes: Any) -> RewardModel:
