@@ -120,7 +120,7 @@ demo: install
 	$(call demo_stage,ppo) --data $(WORLD)/ppo-prompts.jsonl
 	$(BIN)/rlhf eval --config recipes/demo/eval.yaml $(call COMMON,$(DEMO))
 
-# The demo's reward model is too good to be fooled within minutes, so a weak one, stopped after 30 steps, is optimised
+# The demo's reward model takes long to be fooled, so a weak one, stopped after 30 steps, is optimised
 # twice; nothing differs between the two runs but the KL penalty.
 WEAK = $(DEMO)-weak
 weak_ppo = $(BIN)/rlhf ppo --config recipes/demo/ppo.yaml $(call COMMON,$(WEAK)-$(1)) --seed $(DEMO_SEED) --max_steps 120 \
