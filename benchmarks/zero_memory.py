@@ -34,6 +34,7 @@ def bytes_held(model: Any, optimizer: Any) -> dict[str, int]:
 
     `optimizer` is what takes the step: torch's own, or DeepSpeed's around it.
     """
+    gc.collect()  # or tensors in cycles that nobody needs would count
     inner = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's holds torch's
     shares = [p.ds_tensor for p in model.parameters() if hasattr(p, "ds_tensor")]
     moments = [x for state in inner.state.values() for x in state.values()]
