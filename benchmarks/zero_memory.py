@@ -34,10 +34,12 @@ def bytes_held(model: Any, optimizer: Any) -> dict[str, int]:
 
     `optimizer` is what takes the step: torch's own, or DeepSpeed's around it.
     """
+    gc.collect()  # or tensors in cycles that nobody needs would count
     inner = getattr(optimizer, "optimizer", optimizer)  # DeepSpeed's holds torch's
     shares = [p.ds_tensor for p in model.parameters() if hasattr(p, "ds_tensor")]
     moments = [x for state in inner.state.values() for x in state.values()]
     copies = [p for group in inner.param_groups for p in group["params"]]
+    copies += vars(optimizer).get("fp32_partitioned_groups_flat", [])  # ZeRO-3 hands them on one by one
     found: dict[str, int] = {}
     seen: set[int] = set()
     kinds = {

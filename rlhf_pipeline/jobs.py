@@ -206,14 +206,14 @@ class Job:
             (self.directory / f"{name}.jsonl").write_text(text, encoding="utf-8")
             say(f"{self.stage}: {len(rows)} rows set aside in {self.directory / name}.jsonl")
 
-    def need_space(self, parameters: int, checkpoints: int) -> None:
+    def need_space(self, parameters: int, checkpoints: int, copies: int = 3) -> None:
         """Raise `StorageError` unless `checkpoints` at a time and one object will fit.
 
-        `parameters` are those that are trained. A checkpoint holds them and two Adam moments, an object the weights,
-        4 bytes each; checkpoints of an earlier attempt make room as they are replaced.
+        `parameters` are those that are trained. A checkpoint holds `copies` of them (weights and two Adam moments make
+        three), an object the weights, 4 bytes each; checkpoints of an earlier attempt make room as they are replaced.
         """
         there = sum(file.stat().st_size for file in self.checkpoints.rglob("*") if file.is_file())
-        needed = 4 * parameters * (3 * checkpoints + 1) - min(there, 12 * parameters * checkpoints)
+        needed = 4 * parameters * (copies * checkpoints + 1) - min(there, 4 * copies * parameters * checkpoints)
         self.store.require_space(needed, f"{self.stage} of {parameters / 1e6:.1f} M trained parameters")
 
     def publish(

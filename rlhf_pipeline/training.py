@@ -22,6 +22,7 @@ from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.jobs import Job, is_main_process, say
 from rlhf_pipeline.models import ADAPTER_CONFIG, adapter_base, adapter_base_name, load_tokenizer
 from rlhf_pipeline.progress import train, watch
+from rlhf_pipeline.sharding import zero_stage
 from rlhf_pipeline.stopping import ranks_together
 from rlhf_pipeline.tokenization import make_fit
 
@@ -48,7 +49,7 @@ def train_and_publish(
     manifest. `also_save` writes more into the folder. Every rank calls this.
     """
     parameters = trained_parameters(trainer)
-    job.need_space(parameters, checkpoints_at_once(trainer))
+    job.need_space(parameters, checkpoints_at_once(trainer), copies_in_checkpoint())
     watch(trainer, job, shown)
     with ranks_together(trainer, job), contextlib.ExitStack() as after:
         train(trainer, job)
@@ -87,6 +88,11 @@ def checkpoints_at_once(trainer: Trainer) -> int:
     if trainer.args.save_strategy == SaveStrategy.NO:
         return 0
     return (trainer.args.save_total_limit or 1) + 1
+
+
+def copies_in_checkpoint() -> int:
+    """Numbers a checkpoint holds for each trained weight; DeepSpeed adds the weight, and the optimizer's own copy."""
+    return 5 if zero_stage() else 3
 
 
 def save(trainer: Trainer, folder: Path, start: Checkpoint) -> None:

@@ -309,10 +309,17 @@ def train_and_publish_both(
     from rlhf_pipeline.ppo.actor_critic import CRITIC_FOLDER
     from rlhf_pipeline.progress import train, watch
     from rlhf_pipeline.stopping import ranks_together
-    from rlhf_pipeline.training import checkpoints_at_once, finite, name_adapter_base, save, trained_parameters
+    from rlhf_pipeline.training import (
+        checkpoints_at_once,
+        copies_in_checkpoint,
+        finite,
+        name_adapter_base,
+        save,
+        trained_parameters,
+    )
 
     parameters = trained_parameters(trainer)
-    job.need_space(parameters, checkpoints_at_once(trainer))
+    job.need_space(parameters, checkpoints_at_once(trainer), copies_in_checkpoint())
     watch(trainer, job, SHOWN)
     base = adapter_base(job.store, start) or start
     with ranks_together(trainer, job), contextlib.ExitStack() as after:

@@ -43,7 +43,7 @@ def test_two_processes_learn_what_one_does(cluster: Cluster, kind: str, mode: st
     same_weights(one, two, stage)
 
 
-@pytest.mark.parametrize("mode", ["zero1", "zero2"])
+@pytest.mark.parametrize("mode", ["zero1", "zero2", "zero3-offload"])
 def test_a_stored_rollout_under_the_other_stages(cluster: Cluster, mode: str) -> None:
     one, two = cluster.run("stored", "one"), cluster.run("stored", mode)
     same_figures(one, two, "ppo")
