@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from rlhf_pipeline import __version__
 from rlhf_pipeline.errors import ConfigError, Interrupted, RlhfError, StorageError
-from rlhf_pipeline.launch.processes import check_processes
+from rlhf_pipeline.launch.processes import check_processes, in_process_group
 
 
 class Command(NamedTuple):
@@ -117,7 +117,8 @@ def _dispatch(words: list[str]) -> int:
         raise ConfigError(f"`{name}` is not a command; {hint}")
     if name in TRAINING:
         check_processes(os.environ)
-    return int(importlib.import_module(COMMANDS[name].module).main(words[1:]))
+    with in_process_group():
+        return int(importlib.import_module(COMMANDS[name].module).main(words[1:]))
 
 
 def help_page() -> str:

@@ -67,16 +67,15 @@ class StopOnRequest(TrainerCallback):
 
 @contextmanager
 def ranks_together(trainer: Trainer, job: Job) -> Iterator[None]:
-    """Train and publish as one of several ranks, and leave them in order.
+    """Train and publish as one of several ranks, which end together; they leave their group behind the command.
 
-    Without that, a rank whose library threads still run when Python ends aborts now and then, behind all its work. What
-    a collective call raises when another rank is gone becomes a `LaunchError` with rank and step.
+    What a collective call raises when another rank is gone becomes a `LaunchError` with rank and step.
     """
     try:
         yield
-        _leave(trainer)
+        _wait_for_all(trainer)
     except Interrupted:
-        _leave(trainer)
+        _wait_for_all(trainer)
         raise
     except RuntimeError as error:
         if trainer.args.world_size == 1 or isinstance(error, RlhfError) or not _of_a_collective(error):
@@ -89,10 +88,9 @@ def ranks_together(trainer: Trainer, job: Job) -> Iterator[None]:
         ) from error
 
 
-def _leave(trainer: Trainer) -> None:
+def _wait_for_all(trainer: Trainer) -> None:
     if trainer.args.world_size > 1:
         trainer.accelerator.wait_for_everyone()
-        trainer.accelerator.end_training()
 
 
 def _of_a_collective(error: RuntimeError) -> bool:

@@ -104,7 +104,7 @@ def test_one_process_has_lost_nobody() -> None:
 
 
 class Group:
-    """An accelerator that writes down how it is left."""
+    """An accelerator that writes down what its ranks do together."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -113,17 +113,13 @@ class Group:
         """Wait."""
         self.done.append("wait")
 
-    def end_training(self) -> None:
-        """Leave."""
-        self.done.append("leave")
-
 
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("end", [None, Interrupted("stopped")])
-def test_several_ranks_leave_together_when_they_have_done_or_saved(ranks: int, end: Interrupted | None) -> None:
+def test_several_ranks_end_together_when_they_have_done_or_saved(ranks: int, end: Interrupted | None) -> None:
     group = Group()
     trainer: Any = SimpleNamespace(args=SimpleNamespace(world_size=ranks), accelerator=group)
     with pytest.raises(Interrupted) if end else nullcontext(), ranks_together(trainer, None):  # type: ignore[arg-type]
         if end:
             raise end
-    assert group.done == (["wait", "leave"] if ranks > 1 else [])
+    assert group.done == (["wait"] if ranks > 1 else [])

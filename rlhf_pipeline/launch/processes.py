@@ -8,10 +8,12 @@ processes, so a stage looks there before anything heavy is imported. Launch file
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 
-from rlhf_pipeline.errors import LaunchError
+from rlhf_pipeline.errors import Interrupted, LaunchError
 from rlhf_pipeline.launch.deepspeed_file import check_deepspeed, from_environment
 from rlhf_pipeline.launch.ports import port_problem
 
@@ -119,6 +121,27 @@ def _rank(environ: Mapping[str, str]) -> int | None:
 def this_rank(environ: Mapping[str, str]) -> int:
     """Return the rank that the launcher gave this process, 0 without one."""
     return _rank(environ) or 0
+
+
+@contextlib.contextmanager
+def in_process_group() -> Iterator[None]:
+    """Leave torch's process group, where a command joined one, at its end: all trainings of the command share it.
+
+    Left as it is, a rank whose library threads still run when Python ends aborts now and then, behind all its work.
+    After other errors the launcher ends the ranks, for leaving in order takes them all.
+    """
+    try:
+        yield
+    except Interrupted:
+        _leave_process_group()
+        raise
+    _leave_process_group()
+
+
+def _leave_process_group() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def world_size(environ: Mapping[str, str]) -> int:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from rlhf_pipeline.errors import LaunchError
-from rlhf_pipeline.launch.processes import check_processes, require_world, this_rank, visible_gpus, world_size
+from rlhf_pipeline.errors import Interrupted, LaunchError
+from rlhf_pipeline.launch.processes import (
+    check_processes,
+    in_process_group,
+    require_world,
+    this_rank,
+    visible_gpus,
+    world_size,
+)
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -137,3 +146,17 @@ def test_cpu2_launch_file_starts_two_that_can_talk(tmp_path: Path) -> None:
     launch_file = str(RECIPES / "accelerate" / "cpu2.yaml")
     subprocess.run([*command, "--config_file", launch_file, str(script)], check=True, capture_output=True)
     assert {file.name: file.read_text() for file in tmp_path.glob("rank*")} == {"rank0": "3.0", "rank1": "3.0"}
+
+
+@pytest.mark.parametrize("error", [None, Interrupted("stopped"), RuntimeError("gone")])
+def test_a_command_leaves_its_process_group_when_it_has_done_or_saved(tmp_path: Path, error: Exception | None) -> None:
+    with pytest.raises(type(error)) if error else contextlib.nullcontext(), in_process_group():
+        for _ in range(2):  # a second training of the command finds the group of the first
+            if not torch.distributed.is_initialized():
+                store = torch.distributed.FileStore(str(tmp_path / "store"), 1)
+                torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        if error:
+            raise error
+    assert torch.distributed.is_initialized() == isinstance(error, RuntimeError)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
