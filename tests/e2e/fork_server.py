@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,13 @@ IMPORTED = (
 class ForkServer:
     """The server, from the side of the test."""
 
-    def __init__(self, output: Path) -> None:
-        """Start it; children append what they print to `output`."""
+    def __init__(self, output: Path, prefix: Sequence[str] = ()) -> None:
+        """Start it, behind the words of `prefix`; children append what they print to `output`."""
         self.output = output
         self.child = 0
         pipe = subprocess.PIPE
         environment = {**os.environ, **cli.QUIET, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, __file__, str(output)]
+        command = [*prefix, sys.executable, __file__, str(output)]
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         self._lines: queue.Queue[str] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
