@@ -20,7 +20,8 @@ from benchmarks.contestants import ROOT
 from benchmarks.labelled_world import Demo, Pairs
 from benchmarks.provenance import describe_machine, describe_moment
 from benchmarks.rankings import prepare_process, write
-from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
+from rlhf_pipeline.evaluate.reward.calibration import calibration
+from rlhf_pipeline.evaluate.statistics import clustered_mean
 from rlhf_pipeline.evaluate.win_rate import outcomes
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -29,23 +30,6 @@ TRAINING: dict[str, Any] = {
     "groups_a_step": 8, "learning_rate": 5e-4, "lr_scheduler_type": "linear", "warmup_steps": 20, "num_train_epochs": 1,
 }  # fmt: skip
 """The settings of recipes/demo/reward.yaml."""
-BINS = 10
-
-
-def calibration(confidence: Floats, right: Floats) -> dict[str, Any]:
-    """Bin predictions (N,) by their confidence, 0.5 to 1, and compare it with how often they were right.
-
-    `ece` is the expected calibration error (Guo et al. 2017): the gaps weighed by the share of each bin.
-    """
-    places = np.minimum(((confidence - 0.5) * 2 * BINS).astype(int), BINS - 1)
-    bins = []
-    for place in range(BINS):
-        chosen = places == place
-        if chosen.any():
-            means = confidence[chosen].mean(), right[chosen].mean()
-            bins.append({"confidence": float(means[0]), "right": float(means[1]), "n": int(chosen.sum())})
-    ece = sum(one["n"] * abs(one["confidence"] - one["right"]) for one in bins) / len(confidence)
-    return {"ece": round(ece, 4), "bins": bins}
 
 
 def measure(pairs: Pairs) -> dict[str, Any]:
@@ -54,8 +38,9 @@ def measure(pairs: Pairs) -> dict[str, Any]:
     accuracy = clustered_mean(outcomes(pairs.better, pairs.worse), pairs.entities)
     ceiling = clustered_mean(outcomes(pairs.judged_better, pairs.judged_worse), pairs.entities)
     assert accuracy is not None and ceiling is not None, "there are pairs"
-    confidence = 1 / (1 + np.exp(-np.abs(lead)))
-    return {"accuracy": accuracy.to_dict(), "ceiling": ceiling.to_dict(), **calibration(confidence, (lead > 0) * 1.0)}
+    calibrated = calibration(lead, pairs.entities)
+    assert calibrated is not None, "there are pairs"
+    return {"accuracy": accuracy.to_dict(), "ceiling": ceiling.to_dict(), **calibrated}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -74,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             trainer = demo.train("groups", demo.encode(data.train), seed, **TRAINING)
             one = {"error_rate": rate, "seed": seed, **measure(demo.score(trainer.model, data.held_out, data.facts))}
             means = (one["accuracy"]["mean"], one["ceiling"]["mean"], one["ece"])
-            print("error rate {}  seed {}  accuracy {:.3f}  ceiling {:.3f}  ece {:.3f}".format(rate, seed, *means))
+            text = "error rate {}  seed {}  accuracy {:.3f}  ceiling {:.3f}  ece {:.3f} (by chance {:.3f})"
+            print(text.format(rate, seed, *means, one["ece_if_calibrated"]))
             found.append(one)
     write({"training": TRAINING, **facts, "results": found}, RESULTS / "noisy_labellers.json")
     draw(found, RESULTS / "noisy_labellers.png")
@@ -93,7 +79,7 @@ def draw(found: Sequence[dict[str, Any]], file: Path) -> None:
     left.set(xlabel="error rate of the labellers", ylabel="held-out pairs ordered as ranked")
     for one in first:
         bins = one["bins"]
-        where, often = [b["confidence"] for b in bins], [b["right"] for b in bins]
+        where, often = [b["confidence"] for b in bins], [b["accuracy"]["mean"] for b in bins]
         right.plot(where, often, marker="o", label=f"{one['error_rate']:.0%} errors, ECE {one['ece']:.3f}")
     right.plot([0.5, 1], [0.5, 1], color="black", lw=1)
     right.set(xlabel="sigmoid(score difference)", ylabel="right")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.labelled_world import Pairs
-from benchmarks.noisy_labellers import calibration, measure
+from benchmarks.noisy_labellers import measure
 from benchmarks.overfitting import summary
 from benchmarks.rankings import WORKLOADS, Workload, compare, explode, make_groups, ratios, spread
 
@@ -48,13 +48,6 @@ def test_ratios_pair_steps_of_one_repeat() -> None:
     ]
     assert ratios(runs) == [3, 4, 5, 2]
     assert spread(ratios(runs)) == {"min": 2, "median": 3.5, "max": 5, "samples": 4}
-
-
-def test_calibration_by_hand() -> None:
-    """Four sure and right, four at 0.55 of which half are right: gaps of 0 and 0.05, half the weight each."""
-    found = calibration(np.array([1.0] * 4 + [0.55] * 4), np.array([1.0] * 4 + [1.0, 0.0] * 2))
-    assert found["ece"] == pytest.approx(0.025)
-    assert [one["n"] for one in found["bins"]] == [4, 4]
 
 
 def test_a_model_that_knows_the_chances_is_calibrated() -> None:
