@@ -115,7 +115,8 @@ def stream(
     """Give what every row of `source` holds, one by one: records, what a format leaves out, rows that cannot be used.
 
     Arguments and errors are those of `read`, except that a bad row is given and never raised, and that a data set of
-    the hub comes over the network row by row.
+    the hub comes over the network row by row. With `Record` itself as `kind`, a row gives its records of every kind
+    that it can be read as, one after the other, and is bad where that is none.
     """
     return _items(source, kind, data_format, split, streaming=True)
 

@@ -50,7 +50,7 @@ class AuditSettings:
         default="report", metadata={"help": "whether training sets that share something fail the audit, too"}
     )
     on_unknown: Literal["report", "error"] = field(
-        default="report", metadata={"help": "whether rows that do not say (no user) fail the audit, too"}
+        default="report", metadata={"help": "whether rows that do not say (no user), or cannot be read, fail the audit, too"}
     )
     json: str | None = field(default=None, metadata={"help": "file to write everything to"})
 
@@ -112,14 +112,18 @@ def _lines(found: Audit, settings: AuditSettings) -> list[str]:
     lines = _table("evaluation", found.evaluation)
     if found.training:
         lines += ["", *_table("training", found.training), ""]
-    lines += [f"{data.source}: {data.bad} rows cannot be read and were not compared" for data in found.sets if data.bad]
+    lines += [
+        f"{data.source}: {data.bad} rows cannot be read and were not compared; the first, {data.first_bad}"
+        for data in found.sets
+        if data.bad
+    ]
     for overlap in (*found.evaluation, *found.training):
         lines += [f"{overlap.check}: {one} and {other}" for one, other in overlap.examples]
     return [*lines, _verdict(found, settings)]
 
 
 def _table(name: str, overlaps: Sequence[Overlap]) -> list[str]:
-    head = [name, "training", "share", "verdict", f"{name} rows", "training rows", "do not say"]
+    head = [name, "training", "share", "verdict", f"{name} rows", "training rows", "unknown"]
     return aligned([head, *map(_row, overlaps)], right=(4, 5, 6))
 
 
@@ -135,7 +139,7 @@ def _verdict(found: Audit, settings: AuditSettings) -> str:
     parts = [
         f"evaluation shares no {', no '.join(proven)} with training" if proven else "",
         f"it shares {', '.join(shared)}" if shared else "",
-        f"unknown: {', '.join(unknown)} (rows that do not say are not counted as disjoint)" if unknown else "",
+        f"unknown: {', '.join(unknown)} (rows that do not say, or cannot be read, are not disjoint)" if unknown else "",
     ]
     return ("FAILED: " if found.failed(settings) else "passed: ") + "; ".join(filter(None, parts))
 

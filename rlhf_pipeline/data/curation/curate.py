@@ -31,6 +31,7 @@ from rlhf_pipeline.data.curation.settings import CurateSettings
 from rlhf_pipeline.data.curation.sides import is_held_out
 from rlhf_pipeline.data.curation.text import prompt_text, rewritten
 from rlhf_pipeline.data.curation.truncation import why_truncated
+from rlhf_pipeline.data.formats import AmbiguousFormat
 from rlhf_pipeline.data.sources import BadRow, Found, LeftOut, stream
 from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.records import Prompt, Record
@@ -159,12 +160,19 @@ def _steps(settings: CurateSettings) -> Iterator[tuple[str, Callable[[Record], s
 def _evaluation(settings: CurateSettings) -> EvaluationText:
     index = EvaluationText(settings.ngram, settings.ngram_share)
     for source in settings.evaluation:
-        for item in stream(source, Prompt):
-            if isinstance(item, BadRow):
-                raise DataError(f"{item.where}: {item.reason}; fix the row: an evaluation set is read as a whole")
-            if isinstance(item, Found):
-                index.add(item.record, item.where)
+        try:
+            _take_in(index, source)
+        except AmbiguousFormat as error:
+            raise error.for_source(source) from None
     return index
+
+
+def _take_in(index: EvaluationText, source: str) -> None:
+    for item in stream(source, Prompt):
+        if isinstance(item, BadRow):
+            raise DataError(f"{item.where}: {item.reason}; fix the row: an evaluation set is read as a whole")
+        if isinstance(item, Found):
+            index.add(item.record, item.where)
 
 
 def _write(settings: CurateSettings, report: Report, rows: RowFile, decided: bytes, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What data sets share: prompts, near-duplicate prompts, users, conversations. One index holds all of them.
 
+A row is compared by every prompt that any stage would read from it, whatever it would read the row as.
 Left out: answers. Two sets may answer alike ("Yes.") without sharing anything that matters.
 """
 
@@ -17,9 +18,10 @@ from rlhf_pipeline.data.curation.groups import Mask, ranks, shuffled
 from rlhf_pipeline.data.curation.near_duplicates import NearDuplicates
 from rlhf_pipeline.data.curation.rows import Keys, RowFile
 from rlhf_pipeline.data.curation.text import prompt_text
-from rlhf_pipeline.data.sources import BadRow, Found, stream
+from rlhf_pipeline.data.formats import AmbiguousFormat
+from rlhf_pipeline.data.sources import BadRow, Found, LeftOut, stream
 from rlhf_pipeline.errors import DataError
-from rlhf_pipeline.records import Document, Prompt, Record
+from rlhf_pipeline.records import Record
 
 Check = Literal["prompt", "near_duplicate", "conversation", "user"]
 Verdict = Literal["disjoint", "shared", "unknown"]
@@ -28,12 +30,16 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class DataSet:
-    """Rows [`start`, `end`) of the index, read from `source`; `bad` rows could not be read and are not among them."""
+    """Rows [`start`, `end`) of the index, read from `source`; `bad` rows could not be read and are not among them.
+
+    `first_bad`: the place of the first of these, and why.
+    """
 
     source: str
     start: int
     end: int
     bad: int
+    first_bad: str = ""
 
     @property
     def rows(self) -> int:
@@ -43,9 +49,9 @@ class DataSet:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two sets share under one check: rows of each that do, rows of each that do not say, and examples.
+    """What two sets share under one check: rows of each that do, rows of each that are unknown, and examples.
 
-    The rows of near-duplicates are those without an equal prompt on the other side.
+    Unknown is a row that does not say, or that could not be read. The rows of near-duplicates are those without an equal prompt on the other side.
     """
 
     one: str
@@ -85,18 +91,18 @@ class OverlapIndex:
 
     def add(self, source: str) -> DataSet:
         """Read a source and index its prompts. Raises DataError where none of its rows can be read."""
-        start, bad = len(self._keys), 0
-        found = stream(source, _kind(source))
-        for item in tqdm(found, desc=f"reading {source}", unit="row", delay=2, leave=False, disable=None):
+        start, bad, first_bad = len(self._keys), 0, ""
+        for item in tqdm(_rows(source), desc=f"reading {source}", unit="row", delay=2, leave=False, disable=None):
             if isinstance(item, Found):
                 self._keys.add(item.record)
                 self._near.add(prompt_text(item.record))
                 self._places.add(item.where, "")
-            else:
-                bad += isinstance(item, BadRow)
+            elif isinstance(item, BadRow):
+                bad, first_bad = bad + 1, first_bad or f"{item.where}: {item.reason}"
         if len(self._keys) == start:
-            raise DataError(f"{source}: no row with a prompt or text; there is nothing to compare")
-        return DataSet(source, start, len(self._keys), bad)
+            seen = f"; the first row, {first_bad}" if first_bad else ""
+            raise DataError(f"{source}: no row with a prompt or text; there is nothing to compare{seen}")
+        return DataSet(source, start, len(self._keys), bad, first_bad)
 
     def compare(self, one: DataSet, other: DataSet, checks: Sequence[Check]) -> Iterator[Overlap]:
         """Compare two sets under each check."""
@@ -118,8 +124,8 @@ class OverlapIndex:
             check,
             int(mine.sum()),
             int(theirs.sum()),
-            int((~says[0]).sum()),
-            int((~says[1]).sum()),
+            int((~says[0]).sum()) + one.bad,
+            int((~says[1]).sum()) + other.bad,
             self._examples(one, other, mine, names),
         )
 
@@ -153,17 +159,26 @@ class OverlapIndex:
             "near_duplicate",
             len(set(partner.values())),
             len(partner),
-            other_unknown=cut_short,
-            examples=examples,
+            one.bad,
+            other.bad + cut_short,
+            examples,
         )
 
 
-def _kind(source: str) -> type[Record]:
-    """Read a source as prompts, or where its first row has none but a text, as documents."""
-    first = next(stream(source, Prompt), None)
-    if isinstance(first, BadRow) and isinstance(next(stream(source, Document), None), Found):
-        return Document
-    return Prompt
+def _rows(source: str) -> Iterator[Found[Record] | LeftOut | BadRow]:
+    """Give what any stage would read; of the records of one row, each prompt once. Raises ConfigError."""
+    where, said = "", set[tuple[str | None, ...]]()
+    try:
+        for item in stream(source, Record):  # type: ignore[type-abstract]
+            if isinstance(item, Found):
+                where, said = item.where, said if item.where == where else set()
+                says = (prompt_text(item.record), item.record.user, item.record.conversation)
+                if says in said:
+                    continue
+                said.add(says)
+            yield item
+    except AmbiguousFormat as error:
+        raise error.for_source(source) from None
 
 
 def _shared(column: np.ndarray[Any, Any], one: DataSet, other: DataSet) -> tuple[Mask, Mask]:

@@ -17,7 +17,7 @@ from rlhf_pipeline.config import flat_yaml
 from rlhf_pipeline.data.formats import hh, oasst, tldr, trl, ultrafeedback
 from rlhf_pipeline.data.mapping import ColumnMap
 from rlhf_pipeline.data.templates import Column
-from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
 Row = dict[str, Any]
@@ -35,11 +35,41 @@ class Format:
     """Columns that a row may lack, but not every row."""
 
     def records(self, row: Row, kind: type[Record], where: str) -> Iterator[Record | str]:
-        """Convert a row. Raises ConfigError where this layout has no records of that kind, DataError on a bad row."""
+        """Convert a row; `Record` is all kinds. Raises ConfigError where there are no such records, DataError."""
+        if kind is Record:
+            return iter(self._of_any_kind(row, where))
         if kind not in self.kinds:
             there = ", ".join(_plural(kind) for kind in self.kinds)
             raise ConfigError(f"{where}: data of format {self.name} gives {there}, no {_plural(kind)}; pass other data")
         return self.convert(row, kind, where)
+
+    def _of_any_kind(self, row: Row, where: str) -> list[Record | str]:
+        """Convert a row to every kind that it can be read as. Raises DataError where that is none."""
+        given: list[Record | str] = []
+        refused: list[DataError] = []
+        for kind in self.kinds:
+            try:
+                given += self.convert(row, kind, where)
+            except DataError as error:
+                refused.append(error)
+        if len(refused) == len(self.kinds):
+            raise refused[self.kinds.index(Prompt) if Prompt in self.kinds else 0]
+        return given
+
+
+class AmbiguousFormat(ConfigError):
+    """A row fits several mappings; `name` is one of them."""
+
+    def __init__(self, where: str, names: list[str]) -> None:
+        self.where, self.names, self.name = where, " and ".join(names), names[0]
+        super().__init__(f"{where}: fits the mappings {self.names}; choose with `--data_format {self.name}`")
+
+    def for_source(self, source: str) -> ConfigError:
+        """Give the error for a command that reads several sources, and so has no setting for the format of one."""
+        lines = f"`data: {source}` and `data_format: {self.name}`"
+        return ConfigError(
+            f"{self.where}: fits the mappings {self.names}; write a YAML file with the lines {lines}, and name that file"
+        )
 
 
 def _plural(kind: type[Record]) -> str:
@@ -94,8 +124,7 @@ def recognise(row: Row, where: str = "the first row") -> Format:
             return form
     fitting = [form for form in map(_ready_made, MAPPINGS) if form.matches(row)] if not _is_ours(row) else []
     if len(fitting) > 1:
-        names = " and ".join(form.name for form in fitting)
-        raise ConfigError(f"{where}: fits the mappings {names}; choose with `--data_format {fitting[0].name}`")
+        raise AmbiguousFormat(where, [form.name for form in fitting])
     return fitting[0] if fitting else last
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from rlhf_pipeline.artifacts import Store
@@ -102,9 +105,66 @@ def test_other_formats_and_documents_are_compared_by_their_prompts(tmp_path: Pat
 
 
 def test_rows_that_cannot_be_read_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _, found = audit(tmp_path, CLEAN, [*rows(10, 20), {"prompt": ""}])
+    status, found = audit(tmp_path, CLEAN, [*rows(10, 20), {"prompt": ""}])
     assert found["rows_bad"] == {f"{tmp_path}/train0.jsonl": 1, f"{tmp_path}/exam.jsonl": 0}
-    assert "1 rows cannot be read and were not compared" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"1 rows cannot be read and were not compared; the first, {tmp_path}/train0.jsonl:11: `prompt` is empty" in out
+    assert (status, set(verdicts(found).values())) == (0, {"unknown"})
+    assert out.splitlines()[-1].startswith("passed: unknown: conversation, near_duplicate, prompt, user (")
+    assert {(one["one_unknown"], one["other_unknown"]) for one in found["evaluation"]} == {(0, 1)}
+    assert audit(tmp_path, CLEAN, [*rows(10, 20), {"prompt": ""}], more=("--on_unknown", "error"))[0] == 1
+    assert audit(tmp_path, [*CLEAN, {"prompt": ""}], rows(10, 20), more=("--on_unknown", "error"))[0] == 1
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": topic(3), "completion": "c", "facts": "no object, which no demonstration minds"},
+        {"prompt": topic(3), "chosen": "c", "rejected": "d", "facts": 3},
+        {"messages": [{"role": "user", "content": topic(3)}, {"role": "assistant", "content": "c"}], "facts": [1]},
+    ],
+)
+def test_a_row_that_any_stage_trains_on_is_compared(row: Row, tmp_path: Path) -> None:
+    status, found = audit(tmp_path, CLEAN, [*rows(10, 20), row], more=("--check", "prompt"))
+    assert (status, verdicts(found)) == (1, {"prompt": "shared"})
+
+
+def test_a_table_with_times_is_compared(tmp_path: Path) -> None:
+    table = [{"prompt": row["prompt"], "completion": "c", "created_at": datetime(2024, 1, 1)} for row in CLEAN[2:4]]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / "train.parquet")
+    held = write(tmp_path / "exam.jsonl", CLEAN)
+    words = ["data", "audit", "--train", str(tmp_path / "train.parquet"), "--eval", held, "--check", "prompt"]
+    assert main(words) == 1
+
+
+def test_documents_after_a_broken_line_are_compared(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{broken\n{"text": "' + topic(3) + '"}\n')
+    words = ["data", "audit", "--train", str(tmp_path / "train.jsonl"), "--eval", write(tmp_path / "exam.jsonl", CLEAN)]
+    assert main([*words, "--check", "prompt"]) == 1
+
+
+def test_rankings_and_demonstrations_of_one_tree_are_all_compared(tmp_path: Path) -> None:
+    """Of a tree, stages read other prompts as rankings than as demonstrations."""
+    answer = {"text": "yes", "role": "assistant", "rank": None, "replies": []}
+    ranked = [{**answer, "text": text, "rank": rank} for rank, text in enumerate(("b", "c"))]
+    follow = {"text": topic(4), "role": "prompter", "rank": None, "replies": ranked}
+    root = {"text": topic(3), "role": "prompter", "rank": None, "replies": [{**answer, "replies": [follow]}]}
+    found = audit(tmp_path, CLEAN, [{"message_tree_id": "t", "prompt": root}], more=("--check", "prompt"))[1]
+    assert (found["evaluation"][0]["one_rows"], found["rows"][f"{tmp_path}/train0.jsonl"]) == (1, 2)
+
+
+def test_a_format_to_choose_is_chosen_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pair = {"prompt": topic(3), "response_0": "a", "response_1": "b", "better_response_id": 0, "safer_response_id": 1}
+    pku, held = write(tmp_path / "pku.jsonl", [pair]), write(tmp_path / "exam.jsonl", CLEAN)
+    assert main(["data", "audit", "--train", pku, "--eval", held]) == 2
+    line = f"write a YAML file with the lines `data: {pku}` and `data_format: pku-saferlhf-better`, and name that file"
+    assert line in capsys.readouterr().err
+    words = ["data", "curate", held, "--kind", "prompt", "--output", str(tmp_path / "out"), "--evaluation"]
+    assert main([*words, pku]) == 2
+    assert line in capsys.readouterr().err
+    (tmp_path / "pku.yaml").write_text(f"data: {pku}\ndata_format: pku-saferlhf-better\n")
+    assert main(["data", "audit", "--train", str(tmp_path / "pku.yaml"), "--eval", held, "--check", "prompt"]) == 1
+    assert main([*words, str(tmp_path / "pku.yaml")]) == 0
 
 
 @pytest.mark.parametrize("by", ["user", "conversation", "prompt"])
