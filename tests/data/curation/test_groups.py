@@ -37,8 +37,11 @@ def test_the_dead_neither_win_nor_lose() -> None:
 
 def test_a_conversation_stays_with_the_row_of_it_that_wins() -> None:
     conversation = np.array([8, 9, 0, 8, 0, 0], dtype=U)
-    lost, _ = all_but_best(np.array([1, 1, 2, 1, 2, 3]), RANK, ALL, conversation)
+    lost, _ = all_but_best(np.array([1, 1, 2, 1, 2, 3]), RANK, ALL, [conversation])
     assert lost.tolist() == [False, True, True, False, False, False]
+    prompt = np.array([1, 2, 3, 2, 3, 4], dtype=U)
+    lost, _ = all_but_best(np.array([1, 1, 2, 1, 2, 3]), RANK, ALL, [conversation, prompt])
+    assert lost.tolist() == [False, False, False, False, False, False]
 
 
 def test_at_most_so_many_of_a_user_and_the_unknown_are_free() -> None:

@@ -47,6 +47,9 @@ def test_content_leaves_the_origin_out_and_nothing_else() -> None:
     one = Demonstration("a", "b", user="u", source="s", id="1", conversation="c")
     assert content_hash(one) == content_hash(Demonstration("a", "b"))
     assert content_hash(one) != content_hash(Demonstration("a", "c"))
+    ranked = Ranking("a", ["b", "c"], [0, 1], labeler="ana", user="u")
+    assert content_hash(ranked) == content_hash(Ranking("a", ["b", "c"], [0, 1], labeler="ana"))
+    assert content_hash(ranked) != content_hash(Ranking("a", ["b", "c"], [0, 1], labeler="ben", user="u"))
     assert content_hash(Prompt("a", facts={"x": 1})) != content_hash(Prompt("a", facts={"x": 2}))
 
 
