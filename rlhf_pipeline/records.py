@@ -1,6 +1,7 @@
 """The four records every data set is read into: Demonstration, Ranking, Prompt, Document.
 
 A text is a plain string or a list of messages `{"role": "user", "content": "..."}`; roles are system, user, assistant.
+Of a message that has more (a name, a time), role and content alone are read.
 Left out: tools, images and any content that is not a string; a row that carries them is refused, not trimmed.
 """
 
@@ -20,6 +21,8 @@ Text = str | list[dict[str, str]]
 
 ORIGIN = ("user", "source", "id", "conversation")
 """What every record may say about where it comes from."""
+TEXTS = ("prompt", "completion", "completions")
+"""Fields that hold a text, or several, which may be messages."""
 ROLES = ("system", "user", "assistant")
 MIN_RANKED, MAX_RANKED = 2, 9
 """Completions per labelled prompt; InstructGPT (Ouyang et al. 2022, section 3.5) had 4 to 9 ranked, a pair is 2."""
@@ -46,6 +49,7 @@ class Record(ABC):
     def from_dict(cls, row: Mapping[str, Any], where: str) -> Self:
         """Build and check a record from a JSON object; keys it has no field for are ignored. Raises DataError."""
         known = {f.name: row[f.name] for f in fields(cls) if row.get(f.name) is not None}
+        known |= {name: _role_and_content(known[name]) for name in TEXTS if name in known}
         missing = [name for name in cls._required() if name not in known]
         if missing:
             has = ", ".join(f"`{_printable(name)}`" for name in row) or "no fields"
@@ -239,6 +243,16 @@ def shown(value: object) -> str:
     """Show a value in an error: its JSON-like form on one line, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _role_and_content(value: Any) -> Any:
+    """Reduce messages, also those in a list of texts, to what is read of them; and to `tool_calls`, to be refused."""
+    if isinstance(value, list):
+        return [_role_and_content(item) for item in value]
+    if isinstance(value, dict) and {"role", "content"} <= value.keys():
+        calls = {"tool_calls": value["tool_calls"]} if value.get("tool_calls") else {}
+        return {"role": value["role"], "content": value["content"], **calls}
+    return value
 
 
 def _check_text(value: object, where: str, name: str) -> None:

@@ -117,6 +117,16 @@ def test_unknown_columns_are_facts_of_a_prompt_and_ignored_elsewhere() -> None:
     assert Document.from_dict({"text": "x", "answer": "y"}, "here") == Document("x")
 
 
+def test_of_a_message_role_and_content_are_read() -> None:
+    more = {"name": "\ud800", "sent": datetime.datetime(2024, 1, 1)}
+    ask, answers = [ASK[0] | more], [[ANSWER[0] | more], [ANSWER[0] | {"content": "So."}]]
+    ranked = Ranking.from_dict({"prompt": ask, "completions": answers, "ranks": [0, 1]}, "here")
+    assert ranked == Ranking(ASK, [ANSWER, [{"role": "assistant", "content": "So."}]], [0, 1])
+    assert Demonstration.from_dict({"prompt": ask, "completion": answers[0]}, "here") == Demonstration(ASK, ANSWER)
+    facts = {"role": "judge", "content": "strict", "since": 2024}
+    assert Prompt.from_dict({"prompt": ask, "facts": facts}, "here") == Prompt(ASK, facts=facts)
+
+
 def test_whole_numbers_become_names() -> None:
     assert Document.from_dict({"text": "x", "id": 7, "user": 8}, "here") == Document("x", id="7", user="8")
 

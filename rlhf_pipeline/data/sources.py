@@ -165,7 +165,7 @@ def _records(part: Source, kind: type[R], streaming: bool) -> Iterator[Found[R] 
             records = list(as_form.records(value, kind, raw.where))
         except (DataError, RecursionError) as error:
             reason = str(error) if isinstance(error, DataError) else "nested too deeply"
-            yield BadRow(raw.where, reason.removeprefix(f"{raw.where}: "), raw.raw or repr(raw.value))
+            yield BadRow(raw.where, _printable(reason.removeprefix(f"{raw.where}: ")), raw.raw or repr(raw.value))
             continue
         form = as_form
         if not records:
@@ -177,6 +177,11 @@ def _records(part: Source, kind: type[R], streaming: bool) -> Iterator[Found[R] 
         raise ConfigError(
             f"{part.data}: no row has {names}, {form.name}; check the name, or leave it out of the mapping"
         )
+
+
+def _printable(reason: str) -> str:
+    """Escape what no terminal and no file takes: the lone surrogates that names of columns may hold."""
+    return reason.encode(errors="backslashreplace").decode()
 
 
 def _decoded(raw: RawRow) -> dict[str, Any]:

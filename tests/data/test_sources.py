@@ -99,6 +99,14 @@ def test_a_line_that_is_not_utf8(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_whose_name_no_terminal_can_show(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Why?", "\\ud800": 1}\n' * 2)
+    (tmp_path / "rows.yaml").write_text(f"data: {tmp_path}/rows.jsonl\ncolumns: {{prompt: question}}\n")
+    with pytest.raises(DataError, match=r"no column `question`; the row has `prompt`, `\\ud800`") as refused:
+        read(str(tmp_path / "rows.yaml"), Prompt)
+    assert str(refused.value).isprintable()
+
+
 def test_a_bad_row_has_a_json_form() -> None:
     assert BadRow("f:1", "why", "raw").to_dict() == {"where": "f:1", "reason": "why", "raw": "raw"}
 

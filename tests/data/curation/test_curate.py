@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from rlhf_pipeline.cli import main
@@ -122,6 +125,18 @@ def test_personal_data_is_redacted_or_drops_the_row(tmp_path: Path) -> None:
     assert report(tmp_path)["steps"]["personal data"]["changed"] == {"EMAIL": 2}
     assert run(tmp_path, rows, personal_data="drop") == ["hi"]
     assert dropped(tmp_path)[0]["reason"] == "holds EMAIL"
+
+
+def test_what_a_message_has_beside_role_and_content_goes(tmp_path: Path) -> None:
+    ask = {"role": "user", "content": "Why?"}
+    times = [{"messages": [ask | {"sent": datetime(2024, 1, 1)}, {"role": "assistant", "content": "So."}]}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(times), tmp_path / "rows.parquet")
+    names = [ask | {"name": "bob@corp.io"}, {"role": "assistant", "content": "So.", "name": "\ud800"}]
+    for source in (str(tmp_path / "rows.parquet"), write(tmp_path / "rows.jsonl", [{"messages": names}])):
+        assert main(["data", "inspect", source, "--examples", "1"]) == 0
+        curate(CurateSettings(source=source, output=str(tmp_path / "out"), kind="demonstration"))
+        row = read(tmp_path / "out" / "train.jsonl")[0]
+        assert (row["prompt"], row["completion"]) == ([ask], "So.")
 
 
 def test_a_ranking_that_differs_in_personal_data_alone(tmp_path: Path) -> None:
