@@ -29,7 +29,7 @@ from rlhf_pipeline.data.curation.report import Report
 from rlhf_pipeline.data.curation.rows import Keys, RowFile
 from rlhf_pipeline.data.curation.settings import CurateSettings
 from rlhf_pipeline.data.curation.sides import is_held_out
-from rlhf_pipeline.data.curation.text import prompt_text, rewritten
+from rlhf_pipeline.data.curation.text import prompt_text, rewritten, rewritten_value
 from rlhf_pipeline.data.curation.truncation import why_truncated
 from rlhf_pipeline.data.formats import AmbiguousFormat
 from rlhf_pipeline.data.sources import BadRow, Found, LeftOut, stream
@@ -37,6 +37,7 @@ from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.records import Prompt, Record
 
 TRAIN, EVAL, REPORT, DROPPED = "train.jsonl", "eval.jsonl", "report/curation.json", "report/dropped.jsonl"
+AS_THEY_WERE = "personal data: dropped.jsonl holds rows as they were, personal data and all; delete it with the source"
 
 
 def curate(settings: CurateSettings) -> Report:
@@ -94,13 +95,14 @@ class _FirstPass:
     def _set_aside(self, item: BadRow | LeftOut) -> None:
         unreadable = isinstance(item, BadRow)
         reason = f"unusable: {item.reason}" if unreadable else f"left out by the format ({item.reason})"
-        self.report.drop("read", item.where, reason, item.raw if isinstance(item, BadRow) else None)
+        self._drop("read", item.where, reason, self._clean_raw(item.raw) if isinstance(item, BadRow) else None)
 
     def _judge(self, where: str, record: Record) -> None:
         for name, why_not in self._steps.items():
             self.report.steps[name].seen += 1
             if reason := why_not(record):
-                self.report.drop(name, where, reason, record.to_dict())
+                kept = rewritten(record, self._clean) if self.settings.personal_data == "redact" else record
+                self._drop(name, where, reason, kept.to_dict())
                 return
         clean = self._cleaned(where, record)
         if clean is not None:
@@ -117,15 +119,35 @@ class _FirstPass:
         if not counts:
             return record
         if self.settings.personal_data == "drop":
-            self.report.drop("personal data", where, f"holds {', '.join(sorted(counts))}", record.to_dict())
+            self._drop("personal data", where, f"holds {', '.join(sorted(counts))}", record.to_dict())
             return None
         try:
             clean.check(where)
         except DataError as error:
-            self.report.drop("personal data", where, f"unusable once redacted: {error}", record.to_dict())
+            self._drop("personal data", where, f"unusable once redacted: {error}", clean.to_dict())
             return None
         step.changed.update(counts)
         return clean
+
+    def _drop(self, step: str, where: str, reason: str, row: Any) -> None:
+        """Report a row that goes: its reason may quote it, so what is redacted in the one is redacted in the other."""
+        self.report.drop(step, where, self._clean(reason) if self.settings.personal_data == "redact" else reason, row)
+        if self.settings.personal_data == "drop" and AS_THEY_WERE not in self.report.notes:
+            self.report.notes.append(AS_THEY_WERE)
+
+    def _clean(self, text: str) -> str:
+        return self._personal.redacted(text, Counter()) if self._personal else text
+
+    def _clean_raw(self, raw: str) -> str:
+        """Redact the text of a row that cannot be used; where it is JSON, in its strings, whatever their escapes."""
+        if self.settings.personal_data != "redact":
+            return raw
+        try:
+            value = json.loads(raw)
+        except (ValueError, RecursionError):
+            return self._clean(raw)
+        clean = rewritten_value(value, self._clean)
+        return self._clean(raw if clean == value else json.dumps(clean))
 
     def _keep(self, where: str, record: Record) -> None:
         settings = self.settings

@@ -94,7 +94,7 @@ def rewritten(record: Record, rewrite: Callable[[str], str]) -> Record:
         return replace(record, prompt=prompt, completion=_rewritten(record.completion, rewrite))
     if isinstance(record, Ranking):
         return replace(record, prompt=prompt, completions=[_rewritten(one, rewrite) for one in record.completions])
-    return replace(record, prompt=prompt, facts=_rewritten_value(record.facts, rewrite))
+    return replace(record, prompt=prompt, facts=rewritten_value(record.facts, rewrite))
 
 
 def _rewritten(text: Text, rewrite: Callable[[str], str]) -> Text:
@@ -103,9 +103,10 @@ def _rewritten(text: Text, rewrite: Callable[[str], str]) -> Text:
     return [message | {"content": rewrite(message["content"])} for message in text]
 
 
-def _rewritten_value(value: Any, rewrite: Callable[[str], str]) -> Any:
+def rewritten_value(value: Any, rewrite: Callable[[str], str]) -> Any:
+    """Give a JSON value with `rewrite` applied to its strings; names of keys stay."""
     if isinstance(value, dict):
-        return {name: _rewritten_value(inner, rewrite) for name, inner in value.items()}
+        return {name: rewritten_value(inner, rewrite) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_rewritten_value(inner, rewrite) for inner in value]
+        return [rewritten_value(inner, rewrite) for inner in value]
     return rewrite(value) if isinstance(value, str) else value

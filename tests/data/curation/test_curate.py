@@ -139,6 +139,42 @@ def test_what_a_message_has_beside_role_and_content_goes(tmp_path: Path) -> None
         assert (row["prompt"], row["completion"]) == ([ask], "So.")
 
 
+def leaking(tmp_path: Path) -> dict[str, Any]:
+    """Rows that four steps drop, each with an address in it, as settings that drop them."""
+    exam = write(tmp_path / "exam.jsonl", [{"prompt": "Whose is jane.doe@corp.io?"}])
+    rows = [
+        {"prompt": "Whose is jane.doe@corp.io", "completion": "Hers."},
+        {"prompt": "long", "completion": "jane.doe@corp.io " * 20},
+        {"prompt": "cut", "completion": "jane.doe@corp.io and so on and " * 7},
+        {"prompt": "", "completion": "jane.doe@corp.io"},
+        {"prompt": ["jane.doe@corp.io"], "completion": "jane.doe@corp.io"},
+        {"prompt": "fine", "completion": "ok"},
+    ]
+    write(tmp_path / "rows.jsonl", rows)
+    with (tmp_path / "rows.jsonl").open("a") as file:
+        file.write('{"prompt": "", "completion": "jane.doe\\u0040corp.io"}\n{jane.doe@corp.io\n')
+    asked = {"evaluation": [exam], "max_answer_characters": 300, "drop_truncated": True}
+    return {"source": str(tmp_path / "rows.jsonl"), "output": str(tmp_path / "out"), "kind": "demonstration", **asked}
+
+
+def test_what_is_written_aside_is_redacted_too(tmp_path: Path) -> None:
+    curate(CurateSettings(**leaking(tmp_path)))
+    assert [row["step"] for row in dropped(tmp_path)] == ["contamination", "length", "truncated", *["read"] * 4]
+    assert all("[EMAIL]" in json.dumps(row["row"]) for row in dropped(tmp_path))
+    for name in ("curation.json", "dropped.jsonl"):
+        text = (tmp_path / "out" / "report" / name).read_text()
+        assert "jane" not in text
+    assert report(tmp_path)["steps"]["personal data"]["changed"] == {}
+
+
+def test_rows_that_are_kept_as_they_were_are_said_to_be(tmp_path: Path) -> None:
+    curate(CurateSettings(**leaking(tmp_path), personal_data="drop"))
+    assert "jane.doe@corp.io" in (tmp_path / "out" / "report" / "dropped.jsonl").read_text()
+    assert "dropped.jsonl holds rows as they were" in report(tmp_path)["notes"][0]
+    assert run(tmp_path, [{"prompt": "fine"}], personal_data="drop") == ["fine"]
+    assert report(tmp_path)["notes"] == []
+
+
 def test_a_ranking_that_differs_in_personal_data_alone(tmp_path: Path) -> None:
     rows = [{"prompt": "a", "chosen": f"{who}@b.io", "rejected": "c@d.io"} for who in ("x", "write to y")]
     run(tmp_path, rows, kind="ranking", personal_data="redact")
