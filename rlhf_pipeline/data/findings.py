@@ -21,9 +21,9 @@ OUTLIER = 10
 """A longest row of so many times the 99th percentile stands out."""
 
 
-def findings(tally: Tally, limit: int | None) -> list[str]:
-    """Name what looks wrong; `limit` is how many units a row may have, where that is known."""
-    return [*_rows(tally), *_lengths(tally, limit), *_texts(tally), *_rankings(tally), *_people(tally)]
+def findings(tally: Tally) -> list[str]:
+    """Name what looks wrong."""
+    return [*_rows(tally), *_lengths(tally), *_texts(tally), *_rankings(tally), *_people(tally)]
 
 
 def _rows(tally: Tally) -> Iterator[str]:
@@ -31,6 +31,8 @@ def _rows(tally: Tally) -> Iterator[str]:
     if bad:
         yield f"{_of(bad, bad + records)} rows cannot be used; fix them, or pass `--on_bad_row skip`"
     for name, same in tally.same.items():
+        if name == "prompts" and tally.of_completions:
+            continue  # several people, or several pairs, rank the completions of one prompt
         found = same.to_dict()
         if share(found["repeated"], found["count"]) > (SOME if name == "records" else MANY):
             yield (
@@ -39,14 +41,14 @@ def _rows(tally: Tally) -> Iterator[str]:
             )
 
 
-def _lengths(tally: Tally, limit: int | None) -> Iterator[str]:
+def _lengths(tally: Tally) -> Iterator[str]:
     rows, completions = tally.lengths["row"], tally.lengths["completion"]
-    if limit is not None and (long := rows.longer_than(limit)):
-        yield f"{_of(long, rows.count)} rows have more than {limit} {tally.unit}; see `--on_long_row`"
+    if rows.over:
+        yield f"{_of(rows.over, rows.count)} rows have more than {rows.limit} {tally.unit}; see `--on_long_row`"
     usual = rows.percentile(0.99)
     if rows.count >= ENOUGH and rows.longest > OUTLIER * usual:
         yield f"the longest row has {rows.longest} {tally.unit}, the 99th percentile {usual}; look at it"
-    at_the_end = completions.counts.get(completions.longest, 0)
+    at_the_end = completions.at_longest
     if completions.count >= ENOUGH and completions.longest > 1 and at_the_end > max(2, SOME * completions.count):
         yield (
             f"{_of(at_the_end, completions.count)} completions have exactly the greatest length, {completions.longest} "

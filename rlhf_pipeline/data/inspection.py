@@ -79,9 +79,9 @@ def run(settings: InspectSettings) -> dict[str, Any]:
     if not tally.counts["records"]:
         seen = f"the first, {tally.bad[0].where}: {tally.bad[0].reason}" if tally.bad else "no rows"
         raise DataError(f"{settings.data}: nothing to read as {kind}; {seen}")
-    for line in portrait(tally, kind, settings.max_length):
+    for line in portrait(tally, kind):
         print(line)
-    numbers = {"data": settings.data, "kind": kind, **tally.to_dict(), "findings": findings(tally, settings.max_length)}
+    numbers = {"data": settings.data, "kind": kind, **tally.to_dict(), "findings": findings(tally)}
     if settings.json:
         with storage_errors(f"{settings.json}: cannot write"):
             write_atomic(Path(settings.json), json.dumps(numbers, indent=1) + "\n")
@@ -108,7 +108,7 @@ def count(settings: InspectSettings, kind: str) -> Tally:
     """Stream the rows through a `Tally`."""
     tokenizer = _tokenizer(settings) if settings.tokenizer else None
     measure = _characters if tokenizer is None else _tokens(tokenizer)
-    tally = Tally("characters" if tokenizer is None else "tokens", settings.examples)
+    tally = Tally("characters" if tokenizer is None else "tokens", settings.examples, settings.max_length)
     items = stream(settings.data, KINDS[kind], data_format=settings.data_format)
     for item in tqdm(islice(items, settings.limit), desc="rows", unit="row", delay=2, leave=False, disable=None):
         if not isinstance(item, Found):

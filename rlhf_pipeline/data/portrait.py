@@ -16,7 +16,7 @@ SNIPPET = 100
 _NAMES = {"prompt": "prompts", "completion": "completions", "row": "rows"}
 
 
-def portrait(tally: Tally, kind: str, limit: int | None) -> Iterator[str]:
+def portrait(tally: Tally, kind: str) -> Iterator[str]:
     """Give the lines; `kind` is what the rows were read as, in the plural."""
     yield from _counts(tally, kind)
     yield from _lengths(tally, kind)
@@ -24,7 +24,7 @@ def portrait(tally: Tally, kind: str, limit: int | None) -> Iterator[str]:
     yield from _people(tally)
     yield from _same(tally)
     yield from _examples(tally)
-    wrong = findings(tally, limit)
+    wrong = findings(tally)
     yield ""
     yield "what looks wrong" if wrong else "nothing looks wrong"
     yield from (f"  - {line}" for line in wrong)

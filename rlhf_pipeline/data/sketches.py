@@ -20,25 +20,29 @@ T = TypeVar("T")
 
 
 class Lengths:
-    """A histogram of whole numbers, exact below 1000 and to three digits above: at most a few thousand entries."""
+    """A histogram of whole numbers, exact below 1000 and to three digits above: at most a few thousand entries.
 
-    def __init__(self) -> None:
+    Exact at any length: the sum, the longest, how many are `at_longest`, and how many are `over` the `limit`.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
         self.counts: Counter[int] = Counter()
-        self.total = self.count = self.longest = 0
+        self.limit = limit
+        self.total = self.count = self.longest = self.at_longest = self.over = 0
 
     def add(self, length: int) -> None:
         """Count one length."""
-        self.total, self.count, self.longest = self.total + length, self.count + 1, max(self.longest, length)
+        self.total, self.count = self.total + length, self.count + 1
+        self.over += self.limit is not None and length > self.limit
+        if length > self.longest:
+            self.longest, self.at_longest = length, 0
+        self.at_longest += length == self.longest
         digits = len(str(length)) - 3
         self.counts[length if digits <= 0 else round(length, -digits)] += 1
 
     def percentile(self, share: float) -> int:
         """Give the smallest length that at least `share` of all do not exceed; 0 where there are none."""
         return min(_percentile(self.counts, share), self.longest)
-
-    def longer_than(self, limit: int) -> int:
-        """Count the lengths above `limit`."""
-        return sum(count for length, count in self.counts.items() if length > limit)
 
     def to_dict(self) -> dict[str, Any]:
         """Give count, mean, percentiles and the longest."""

@@ -36,14 +36,14 @@ class Size:
 
 
 class Tally:
-    """Counts over the items of `sources.stream`; `unit` is what lengths are counted in."""
+    """Counts over the items of `sources.stream`; `unit`: what lengths are counted in; `limit`: how many a row may have."""
 
-    def __init__(self, unit: str, examples: int) -> None:
+    def __init__(self, unit: str, examples: int, limit: int | None = None) -> None:
         self.unit = unit
         self.counts: Counter[str] = Counter()
         self.bad: list[BadRow] = []
         self.left_out: Counter[str] = Counter()
-        self.lengths = {name: Lengths() for name in ("prompt", "completion", "row")}
+        self.lengths = {"prompt": Lengths(), "completion": Lengths(), "row": Lengths(limit)}
         self.of_completions, self.turns = Counter[int](), Counter[int]()
         self.names = {name: Top() for name in ("user", "labeler", "source")}
         self.same = {"prompts": Same(), "records": Same()}

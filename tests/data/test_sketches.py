@@ -7,8 +7,8 @@ import random
 from rlhf_pipeline.data.sketches import Lengths, Same, Sample, Top, bars, share
 
 
-def lengths(*values: int) -> Lengths:
-    counted = Lengths()
+def lengths(*values: int, limit: int | None = None) -> Lengths:
+    counted = Lengths(limit)
     for value in values:
         counted.add(value)
     return counted
@@ -18,7 +18,12 @@ def test_percentiles_of_ten() -> None:
     counted = lengths(*range(1, 11))
     assert [counted.percentile(share) for share in (0.01, 0.1, 0.5, 0.9, 0.91, 1)] == [1, 1, 5, 9, 10, 10]
     assert counted.to_dict() == {"count": 10, "mean": 5.5, "p1": 1, "p10": 1, "p50": 5, "p90": 9, "p99": 10, "max": 10}
-    assert counted.longer_than(8) == 2
+    assert (lengths(*range(1, 11), limit=8).over, counted.over, counted.at_longest) == (2, 0, 1)
+
+
+def test_what_is_held_against_a_limit_is_exact() -> None:
+    counted = lengths(2047, 2048, 2049, 2049, 987_654, 987_654, 987_001, limit=2048)
+    assert (counted.over, counted.at_longest) == (5, 2)
 
 
 def test_long_lengths_keep_three_digits_and_the_longest_is_exact() -> None:

@@ -15,8 +15,8 @@ from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Reco
 ASK = [{"role": "system", "content": "S"}, {"role": "user", "content": "Why?"}]
 
 
-def tally(*records: Any, examples: int = 0) -> Tally:
-    counted = Tally("characters", examples)
+def tally(*records: Any, examples: int = 0, limit: int | None = None) -> Tally:
+    counted = Tally("characters", examples, limit)
     for number, record in enumerate(records, start=1):
         if isinstance(record, Document):
             size = Size(len(record.text), [])
@@ -96,32 +96,49 @@ FINDINGS: list[tuple[list[Record], str]] = [
 
 @pytest.mark.parametrize(("records", "words"), FINDINGS, ids=[words[-40:] for _, words in FINDINGS])
 def test_what_looks_wrong(records: list[Record], words: str) -> None:
-    found = findings(tally(*records), None)
+    found = findings(tally(*records))
     assert any(words in line for line in found), found
 
 
 def test_nothing_is_wrong_with_sound_rows() -> None:
     sound = [Demonstration(f"Question {n}?", f" Answer{'!' * n}.", user=f"u{n % 5}") for n in range(40)]
-    assert findings(tally(*sound), 100) == []
+    assert findings(tally(*sound, limit=100)) == []
 
 
 def test_rows_over_the_limit() -> None:
-    assert findings(tally(GOOD, Demonstration("x" * 90, " y.")), 50) == [
+    assert findings(tally(GOOD, Demonstration("x" * 90, " y."), limit=50)) == [
         "1 of 2 (50.0%) rows have more than 50 characters; see `--on_long_row`"
     ]
+
+
+@pytest.mark.parametrize(("length", "over"), [(1024, False), (1025, True), (2048, True), (1020, False)])
+def test_long_rows_are_held_against_the_limit_exactly(length: int, over: bool) -> None:
+    found = findings(tally(*(Demonstration("x" * 24, " " + "y" * (length - 26) + ".") for _ in range(3)), limit=1024))
+    assert ("3 of 3 (100.0%) rows have more than 1024 characters; see `--on_long_row`" in found) is over
+    assert over or not any("more than" in line for line in found)
+
+
+def test_long_completions_of_the_greatest_length() -> None:
+    found = findings(tally(*many(Demonstration("Why", " " + "y" * 1999 + "."))))
+    assert any("30 of 30 (100.0%) completions have exactly the greatest length, 2001 " in line for line in found)
+
+
+def test_several_rankings_of_a_prompt_are_nothing_wrong() -> None:
+    ranked = [Ranking("Why?", [" So.", " No."], [n % 2, 1 - n % 2], labeler=f"l{n // 2}") for n in range(8)]
+    assert findings(tally(*ranked)) == []
 
 
 def test_bad_rows_are_a_finding() -> None:
     counted = tally(GOOD)
     counted.add_other(BadRow("f:2", "why", "raw"))
-    assert findings(counted, None) == ["1 of 2 (50.0%) rows cannot be used; fix them, or pass `--on_bad_row skip`"]
+    assert findings(counted) == ["1 of 2 (50.0%) rows cannot be used; fix them, or pass `--on_bad_row skip`"]
 
 
 def test_the_portrait_shows_numbers_bars_and_examples() -> None:
     counted = tally(*many(PAIR), Ranking(ASK, ["x" * 500, "y"], [1, 0], labeler="ana"), examples=40)
     counted.add_other(BadRow("f:40", "no field `ranks`", ""))
     counted.add_other(LeftOut("f:41", "synthetic"))
-    text = "\n".join(portrait(counted, "rankings", None))
+    text = "\n".join(portrait(counted, "rankings"))
     for words in (
         "31 rankings", "1 left out: synthetic", "1 bad rows, the first:\n  f:40: no field `ranks`",
         "lengths in characters", "completions of a prompt (K); 31 pairs, 0 of them ties", "1 labelers: ana 1",
@@ -134,6 +151,6 @@ def test_the_portrait_shows_numbers_bars_and_examples() -> None:
 
 @pytest.mark.parametrize("record", [GOOD, Document("Once.\n\nTwice."), Prompt("Why?", facts={"answer": "42"})])
 def test_every_kind_has_a_portrait(record: Record) -> None:
-    text = "\n".join(portrait(tally(record, examples=1), "records", None))
+    text = "\n".join(portrait(tally(record, examples=1), "records"))
     assert "example f:1" in text
     assert text.endswith("nothing looks wrong")
