@@ -111,17 +111,19 @@ def _text(file: BinaryIO, name: str) -> Iterator[RawRow]:
     """Give one document for each block between blank lines; in a file without blank lines, for each line."""
     blocks = _has_blocks(file)
     file.seek(0)
-    start, block = 1, ""
+    start, block = 1, list[str]()
     for number, line in enumerate(itertools.chain(file, [b""]), start=1):
         text, problem = decode(line.removeprefix(BOM) if number == 1 else line)
         text = text.replace("\r\n", "\n")
         if problem:
             yield RawRow(f"{name}:{number}", text.rstrip("\n"), problem=problem)
         if block and (not blocks or not text.strip()):
-            yield RawRow(f"{name}:{start}", block, {"text": block.strip()})
-            block = ""
+            whole = "".join(block)
+            yield RawRow(f"{name}:{start}", whole, {"text": whole.strip()})
+            block.clear()
         if text.strip() and not problem:
-            start, block = (start, block + text) if block else (number, text)
+            start = start if block else number
+            block.append(text)
 
 
 def _has_blocks(file: BinaryIO) -> bool:

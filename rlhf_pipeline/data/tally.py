@@ -36,7 +36,7 @@ class Size:
 
 
 class Tally:
-    """Counts over the items of `sources.stream`; `unit`: what lengths are counted in; `limit`: how many a row may have."""
+    """Counts over the items of `sources.stream`; lengths are counted in `unit`, of which a row may have `limit`."""
 
     def __init__(self, unit: str, examples: int, limit: int | None = None) -> None:
         self.unit = unit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,15 @@ def test_text_is_split_at_blank_lines(tmp_path: Path) -> None:
         ("3", {"text": "one\ntwo"}),
         ("7", {"text": "three"}),
     ]
+
+
+def test_a_document_of_very_many_lines_takes_no_time(tmp_path: Path) -> None:
+    """A second or so; hours, if every line copied all lines before it."""
+    line = "a line of the document\n"
+    (tmp_path / "rows.txt").write_text("first\n\n" + line * 400_000)
+    began = time.process_time()
+    assert [row.value and len(row.value["text"]) for row in rows(tmp_path / "rows.txt")] == [5, len(line) * 400_000 - 1]
+    assert time.process_time() - began < 10
 
 
 def test_text_without_blank_lines_is_split_at_every_line(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ MAX_LEADERS = 256
 """Rows of one bucket that the others are compared with; what a more crowded bucket leaves out is counted."""
 _BATCH = 4096
 _GATHER = 1 << 16
+_PIECE = 1 << 14
+"""Shingles in memory at a time."""
 _BITS = 256
 _PRIME = np.uint64(0x9E3779B97F4A7C15)
 
@@ -141,7 +143,9 @@ def signature(text: str) -> list[int]:
 
     plain = normalised(text)
     minhash = RMinHash(num_perm=PERMUTATIONS, seed=1)
-    minhash.update([plain[at : at + SHINGLE] for at in range(max(1, len(plain) - SHINGLE + 1))])
+    count = max(1, len(plain) - SHINGLE + 1)
+    for first in range(0, count, _PIECE):
+        minhash.update([plain[at : at + SHINGLE] for at in range(first, min(first + _PIECE, count))])
     minima: list[int] = minhash.digest()
     return minima
 

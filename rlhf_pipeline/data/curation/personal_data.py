@@ -29,7 +29,10 @@ class Finding(NamedTuple):
     end: int
 
 
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+%-]+@(?:[\w-]+\.)+[^\W\d_]{2,}(?![\w@])")
+_AT_DOMAIN = re.compile(r"(?<=[\w.+%-])@(?:[\w-]+\.)+[^\W\d_]{2,}(?![\w@])")
+_LOCAL = re.compile(r"[\w.+%-]+\Z")
+_LONGEST_LOCAL = 64
+"""Characters of a local part (RFC 5321); it is looked for backwards from its @, so that no long word is read twice."""
 _RESERVED = re.compile(r"@(?:.*\.)?(?:example\.(?:com|net|org)|[\w-]+\.(?:example|invalid|test|localhost))$", re.I)
 _IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?(?!\w)")
 _CARD = re.compile(r"(?<![\w.-])\d(?:[ -]?\d){12,18}(?![\w-]|\.\d)")
@@ -74,7 +77,7 @@ class PersonalData:
 
     def _proposed(self, text: str) -> Iterator[Finding]:
         if "@" in text:
-            yield from _checked("EMAIL", _EMAIL, text, lambda found: not _RESERVED.search(found))
+            yield from _emails(text)
         if not any(letter.isdigit() for letter in text) and "::" not in text:
             return
         yield from _checked("IBAN", _IBAN, text, _is_iban)
@@ -93,6 +96,14 @@ class PersonalData:
             for match in PhoneNumberMatcher(text, region, leniency=Leniency.STRICT_GROUPING):
                 if _looks_dialled(match.raw_string):
                     yield Finding("PHONE", match.start, match.end)
+
+
+def _emails(text: str) -> Iterator[Finding]:
+    for at in _AT_DOMAIN.finditer(text):
+        start = max(0, at.start() - _LONGEST_LOCAL)
+        local = _LOCAL.search(text[start : at.start()])
+        if local and not _RESERVED.search(at.group()):
+            yield Finding("EMAIL", start + local.start(), at.end())
 
 
 def _checked(kind: str, pattern: re.Pattern[str], text: str, check: Callable[[str], bool]) -> Iterator[Finding]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import string
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from rlhf_pipeline.data.curation import near_duplicates
 from rlhf_pipeline.data.curation.near_duplicates import (
+    SHINGLE,
     NearDuplicates,
     clusters,
     estimate,
@@ -50,6 +53,17 @@ def labels(folder: Path, texts: Sequence[str], threshold: float = 0.8) -> list[i
 
 def partition(texts: Sequence[str], found: Sequence[int]) -> set[frozenset[str]]:
     return {frozenset(t for t, label in zip(texts, found, strict=True) if label == one) for one in found}
+
+
+def test_a_huge_text_is_cut_a_piece_at_a_time() -> None:
+    text = "".join(random.Random(0).choices(string.ascii_lowercase + string.digits, k=300_000))
+    tracemalloc.start()
+    whole = signature(text)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 6_000_000
+    halves = [signature(text[:150_000]), signature(text[150_000 - SHINGLE + 1 :])]
+    assert whole == [min(pair) for pair in zip(*halves, strict=True)]
 
 
 def test_the_estimate_is_the_jaccard_index() -> None:

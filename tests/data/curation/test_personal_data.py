@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -28,6 +29,20 @@ def test_known_mistakes_are_still_made() -> None:
     for text, found in MISTAKEN:
         assert [text[f.start : f.end] for f in DATA.find(text)] == [found]
     assert [text for text in MISSED if DATA.find(text)] == []
+
+
+@pytest.mark.parametrize("filler", ["%20", "x", "a.", "a-", "@", "@a.", "x@y "])
+def test_long_words_take_no_time(filler: str) -> None:
+    """Less than a second; minutes, if every place in a word were a place to begin an address."""
+    began = time.process_time()
+    text = filler * 50_000 + " or jo@x.io"
+    assert [(f.kind, text[f.start : f.end]) for f in DATA.find(text)] == [("EMAIL", "jo@x.io")]
+    assert time.process_time() - began < 10
+
+
+def test_an_address_at_the_end_of_a_long_word_is_found() -> None:
+    url = "https://x.io/?text=" + "long%20" * 50 + "%3Cjo@x.io"
+    assert DATA.redacted(url, Counter()) == url[: -len("@x.io") - 64] + "[EMAIL]"
 
 
 def test_findings_are_replaced_and_counted() -> None:
