@@ -23,7 +23,7 @@ OUTLIER = 10
 
 def findings(tally: Tally) -> list[str]:
     """Name what looks wrong."""
-    return [*_rows(tally), *_lengths(tally), *_texts(tally), *_rankings(tally), *_people(tally)]
+    return [*tally.doubts, *_rows(tally), *_lengths(tally), *_texts(tally), *_rankings(tally), *_people(tally)]
 
 
 def _rows(tally: Tally) -> Iterator[str]:

@@ -31,6 +31,8 @@ KINDS: dict[str, type[Record]] = {
     "prompts": Prompt,
 }
 """In the order in which "auto" tries them: what says most first."""
+COLUMNS = {"rankings": {"chosen", "rejected", "completions", "ranks", "scores"}, "demonstrations": {"completion"}}
+"""What nobody calls the facts of a prompt."""
 TRIED = 100
 """Rows that "auto" looks at."""
 
@@ -74,8 +76,9 @@ def main(argv: Sequence[str]) -> int:
 
 def run(settings: InspectSettings) -> dict[str, Any]:
     """Read, count and print; return every number. Raises DataError where there is no usable row."""
-    kind = guess_kind(settings) if settings.kind == "auto" else settings.kind
+    kind, doubts = guess_kind(settings) if settings.kind == "auto" else (settings.kind, [])
     tally = count(settings, kind)
+    tally.doubts += doubts
     if not tally.counts["records"]:
         seen = f"the first, {tally.bad[0].where}: {tally.bad[0].reason}" if tally.bad else "no rows"
         raise DataError(f"{settings.data}: nothing to read as {kind}; {seen}")
@@ -88,20 +91,33 @@ def run(settings: InspectSettings) -> dict[str, Any]:
     return numbers
 
 
-def guess_kind(settings: InspectSettings) -> str:
-    """Give the first of `KINDS` that one of the first rows can be read as. Raises DataError where there is none."""
-    why = "no rows"
+def guess_kind(settings: InspectSettings) -> tuple[str, list[str]]:
+    """Give the first of `KINDS` that one of the first rows can be read as, and why not as what they look made for.
+
+    Raises DataError where there is none.
+    """
+    why, refused, gives_some = "no rows", dict[str, str](), False
     for name, kind in KINDS.items():
         try:
             items = list(islice(stream(settings.data, kind, data_format=settings.data_format), TRIED))
         except ConfigError as error:
             if "gives" not in str(error):
                 raise
+            gives_some = True
             continue
-        if any(isinstance(item, Found) for item in items):
-            return name
-        why = next((f"{item.where}: {item.reason}" for item in items if isinstance(item, BadRow)), why)
+        found = next((item.record for item in items if isinstance(item, Found)), None)
+        if found is not None:
+            meant = [one for one in refused if gives_some or _looks_like(one, found)]
+            return name, [f"the rows look like {one} and cannot be read so: {refused[one]}" for one in meant]
+        bad = next((item for item in items if isinstance(item, BadRow)), None)
+        if bad is not None:
+            why = refused[name] = f"{bad.where}: {bad.reason}"
     raise DataError(f"{settings.data}: none of its first {TRIED} rows can be read; {why}")
+
+
+def _looks_like(name: str, found: Record) -> bool:
+    """Say whether a row that could only be read as a prompt has columns of something else."""
+    return isinstance(found, Prompt) and not COLUMNS.get(name, set()).isdisjoint(found.facts)
 
 
 def count(settings: InspectSettings, kind: str) -> Tally:

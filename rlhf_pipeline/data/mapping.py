@@ -3,12 +3,14 @@
 `columns` says where each field comes from (templates.py). A Demonstration has prompt and completion, or messages; a
 Ranking prompt, and chosen and rejected, or completions (a list of columns, or a column with a list) and one of ranks
 (the lower the better), scores (the higher the better) and best (the number of the best, from 0, or its column's name).
+Numbers may be written as text, as they are in every .csv.
 A Prompt has prompt, and facts by name; a Document text. `each` names a column with a list: every element is a record.
 With `chat`, a prompt that is text becomes a message of the user. Ready-made ones are the files of mappings/.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -22,6 +24,7 @@ from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, shown
 
 Row = dict[str, Any]
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 ORIGIN = ("user", "source", "id", "conversation", "labeler")
 ORDERS = ("ranks", "scores", "best")
 FIELDS = ("prompt", "completion", "messages", "chosen", "rejected", "completions", *ORDERS, "text", "facts", *ORIGIN)
@@ -116,6 +119,9 @@ class ColumnMap:
         )
 
     def _rank(self, written: Row, where: str) -> None:
+        for order in {"ranks", "scores"} & written.keys():
+            value = written[order]
+            written[order] = [_number(item) for item in value] if isinstance(value, list) else value
         if "scores" in written:
             written["ranks"] = ranks(written["scores"], where)
         if "best" in written:
@@ -151,10 +157,18 @@ def _kinds(columns: Mapping[str, Any], where: str) -> tuple[type[Record], ...]:
     raise ConfigError(f"{where}: {seen} do not make a record; expected one of: {together}")
 
 
+def _number(value: Any) -> Any:
+    """Read a number that is written as text, a whole one as an int; give anything else as it is."""
+    if not isinstance(value, str) or not _NUMBER.fullmatch(value.strip()):
+        return value
+    number = float(value)
+    return int(number) if number.is_integer() else number
+
+
 def _best(best: Any, names: list[str], count: int, where: str) -> int:
     if best in names:
         return names.index(best)
-    number = int(best) if isinstance(best, str) and best.isdecimal() and len(best) < 3 else best
+    number = _number(best)
     if type(number) is not int or not 0 <= number < count:
         which = f"0 to {count - 1}" + (f", or one of {', '.join(names)}" if names else "")
         raise DataError(f"{where}: the best is {shown(best)}; expected {which}")

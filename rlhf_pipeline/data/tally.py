@@ -36,11 +36,15 @@ class Size:
 
 
 class Tally:
-    """Counts over the items of `sources.stream`; lengths are counted in `unit`, of which a row may have `limit`."""
+    """Counts over the items of `sources.stream`; lengths are counted in `unit`, of which a row may have `limit`.
+
+    `doubts`: what looks wrong before anything is counted.
+    """
 
     def __init__(self, unit: str, examples: int, limit: int | None = None) -> None:
         self.unit = unit
         self.counts: Counter[str] = Counter()
+        self.doubts: list[str] = []
         self.bad: list[BadRow] = []
         self.left_out: Counter[str] = Counter()
         self.lengths = {"prompt": Lengths(), "completion": Lengths(), "row": Lengths(limit)}

@@ -41,7 +41,7 @@ class Column:
 
     def is_in(self, row: Mapping[str, Any]) -> bool:
         """Say whether a row has it, even if it says nothing there."""
-        return self.name in row or self.top in row
+        return self.name in row or _leads_somewhere(row, self.name.split("."))
 
     def value(self, row: Mapping[str, Any], where: str) -> Any:
         """Give the value, or None where it says nothing and may. Raises DataError where it may not."""
@@ -67,6 +67,18 @@ def _step(value: Any, path: list[str]) -> Any:
     if isinstance(value, list) and first.isdecimal():
         return _step(value[int(first)], rest) if int(first) < len(value) else None
     return [_step(item, path) for item in value] if isinstance(value, list) else None
+
+
+def _leads_somewhere(value: Any, path: list[str]) -> bool:
+    """Say whether there is anything, be it null, where `_step` ends."""
+    if not path:
+        return True
+    first, rest = path[0], path[1:]
+    if isinstance(value, Mapping):
+        return first in value and _leads_somewhere(value[first], rest)
+    if isinstance(value, list) and first.isdecimal():
+        return int(first) < len(value) and _leads_somewhere(value[int(first)], rest)
+    return isinstance(value, list) and any(_leads_somewhere(item, path) for item in value)
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,36 @@ def numbers(path: Path) -> dict[str, Any]:
     ],
 )
 def test_the_kind_is_what_says_most(name: str, kind: str) -> None:
-    assert guess_kind(InspectSettings(data=str(DATA / name))) == kind
+    assert guess_kind(InspectSettings(data=str(DATA / name)))[0] == kind
+
+
+@pytest.mark.parametrize(
+    ("row", "meant", "why"),
+    [
+        ({"chosen": "a", "rejected": ""}, "rankings", "`rejected` is empty"),
+        ({"completions": ["a", "b"]}, "rankings", "no field `ranks`"),
+        ({"completions": ["a", "b"], "ranks": [0, 1.5]}, "rankings", "`ranks` is [0, 1.5]"),
+        ({"chosen": "a"}, "rankings", "no field `completions`"),
+        ({"completion": ""}, "demonstrations", "`completion` is empty"),
+        ({"answer": "42"}, None, ""),
+    ],
+)
+def test_prompts_that_look_like_more_are_doubted(
+    row: dict[str, Any], meant: str | None, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "Why?"} | row) + "\n")
+    out = inspect(capsys, str(tmp_path / "rows.jsonl"), "--examples", "0")
+    assert out.startswith("1 prompts\n")
+    doubt = f"  - the rows look like {meant} and cannot be read so: {tmp_path}/rows.jsonl:1: {why}"
+    assert doubt in out if meant else out.endswith("nothing looks wrong\n")
+
+
+def test_a_mapping_of_rankings_that_gives_none_is_doubted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").write_text("q,a,b,s,t\nWhy?,So.,No.,good,1\n")
+    columns = "{prompt: q, completions: [a, b], scores: [s, t]}"
+    (tmp_path / "rows.yaml").write_text(f"data: {tmp_path}/rows.csv\ncolumns: {columns}\n")
+    out = inspect(capsys, str(tmp_path / "rows.yaml"))
+    assert f"look like rankings and cannot be read so: {tmp_path}/rows.csv:2: `scores` is ['good', 1]" in out
 
 
 def test_counts_of_a_sample(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

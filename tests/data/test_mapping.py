@@ -65,6 +65,28 @@ def test_rows_become_records(columns: dict[str, Any], row: dict[str, Any], recor
     assert records(columns, row, type(record)) == [record]
 
 
+def test_numbers_of_a_csv_are_text(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,a,b,c,x,y,z\nQ,A,B,C,5,-1.5,+1e2\nQ,A,B,C, 2 ,0,1.0\n")
+    columns = "prompt: q, completions: [a, b, c]"
+
+    def read_by(order: str) -> list[Ranking]:
+        text = f"data: {tmp_path}/rows.csv\ncolumns: {{{columns}, {order}}}\n"
+        (tmp_path / "rows.yaml").write_text(text)
+        return read(str(tmp_path / "rows.yaml"), Ranking, on_bad_row="skip").records
+
+    scored = read_by("scores: [x, y, z]")
+    assert [(one.scores, one.ranks) for one in scored] == [([5, -1.5, 100], [1, 2, 0]), ([2, 0, 1], [0, 2, 1])]
+    assert [one.ranks for one in read_by("ranks: [x, y, z]")] == [[2, 0, 1]]
+    assert [one.ranks for one in read_by("best: x")] == [[1, 1, 0]]
+
+
+@pytest.mark.parametrize("text", ["", "1_0", "nan", "inf", "1e999", "0x1", "1,5", "five", "١"])
+def test_text_that_is_no_number_is_no_score(text: str) -> None:
+    columns = {"prompt": "q", "completions": ["a", "b"], "scores": ["x", "y"]}
+    with pytest.raises(DataError, match="f:1: (`scores` is|column `x` is empty)"):
+        records(columns, ABC | {"x": text, "y": "1"}, Ranking)
+
+
 def test_a_prompt_that_is_text_becomes_a_message_of_the_user() -> None:
     columns = {"prompt": "q", "completion": "a"}
     assert records(columns, ABC, Demonstration, chat=True) == [Demonstration(user("Q"), "A")]
@@ -95,7 +117,7 @@ PAIR = {"prompt": "q", "completions": ["a", "b"], "best": "p"}
         (PAIR | {"completions": "a"}, ABC | {"p": 0}, "f:1: `completions` is 'A'; expected a list of texts"),
         (
             {"prompt": "q", "completions": ["a", "b"], "scores": "p"},
-            ABC | {"p": ["1", "2"]},
+            ABC | {"p": ["1", "two"]},
             "expected a list of finite",
         ),
         ({"prompt": "q", "completions": ["a", "b"], "ranks": "p"}, ABC | {"p": [1.0, 0.0]}, "expected a list of int"),

@@ -141,6 +141,16 @@ def test_a_column_that_no_row_has(folder: Path) -> None:
         read(optional, Demonstration)
 
 
+def test_a_key_that_no_row_has(folder: Path) -> None:
+    rows = [{"q": "Q", "a": "A", "meta": {"context": None, "notes": []}}, {"q": "Q", "a": "B"}, {"meta": None}]
+    (folder / "deep.jsonl").write_text("".join(json.dumps(row | {"q": "Q", "a": "A"}) + "\n" for row in rows))
+    text = 'data: deep.jsonl\ncolumns: {{prompt: "{{q}}\\n\\n{{{}?}}", completion: a}}\n'
+    assert len(read(mix(folder, text.format("meta.context")), Demonstration).records) == 3
+    for absent in ("meta.contxt", "meta.context.text", "meta.notes.0", "a.text"):
+        with pytest.raises(ConfigError, match=rf"deep\.jsonl: no row has `{absent}\?`"):
+            read(mix(folder, text.format(absent)), Demonstration)
+
+
 def test_what_stands_beside_a_yaml_file_on_the_command_line(folder: Path) -> None:
     file = mix(folder, "data: many.jsonl")
     with pytest.raises(ConfigError, match=r"mix\.yaml says itself what its columns mean; leave `trl` out"):
