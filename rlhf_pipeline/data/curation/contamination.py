@@ -1,7 +1,8 @@
 """Rows that contain what a model is evaluated on, found by shared n-grams of words.
 
 As GPT-3 did (Brown et al. 2020, appendix C): lower-cased words without punctuation, n = 13, one shared n-gram is
-enough by default. An evaluation text shorter than n words counts only where it is a whole prompt.
+enough by default. Of Chinese, Japanese, Thai and the like every letter is a word. An evaluation text shorter than n
+words counts only where it is a whole prompt, and one without a word (emoji alone) not at all.
 Left out: paraphrases and translations, which no n-gram finds.
 """
 
@@ -32,7 +33,7 @@ class EvaluationText:
         self._places.append(where)
         grams = set(self._grams(said))
         self._sizes.append(len(grams))
-        if not grams:
+        if said and not grams:
             self._whole.setdefault(hash64(" ".join(said)), owner)
         for gram in grams:
             known = self._owners.get(gram)

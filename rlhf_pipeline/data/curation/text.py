@@ -25,7 +25,14 @@ from rlhf_pipeline.records import (
     completions_of,
 )
 
-_WORD = re.compile(r"\w+")
+_UNSPACED = (
+    "\u0e00-\u0eff"  # Thai, Lao
+    "\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Tibetan, Burmese, Khmer
+    "\u3040-\u30ff\u31f0-\u31ff"  # Japanese syllables
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+"""Letters of scripts that put no blanks between words."""
+_WORD = re.compile(rf"[^\W{_UNSPACED}]+|(?=\w)[{_UNSPACED}]")
 
 
 def prompt_text(record: Record) -> str:
@@ -63,7 +70,7 @@ def normalised(text: str) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Give the words, case folded, without punctuation."""
+    """Give the words, case folded, without punctuation; where a script has no blanks, every letter is one."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
 
 

@@ -81,6 +81,29 @@ def test_a_share_of_the_evaluation_text_may_be_asked_for() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "sentence",
+    [
+        "请用一句话概括这篇关于气候变化的文章",
+        "この記事を一文で要約してください",
+        "ช่วยสรุปบทความนี้ให้หน่อยได้ไหม",
+        "ຊ່ວຍສະຫຼຸບບົດຄວາມນີ້ໃຫ້ແດ່",
+    ],
+)
+def test_scripts_without_blanks(sentence: str) -> None:
+    index = evaluation(0, sentence)
+    assert index.why_contaminated(Demonstration("a", f"abc{sentence}吗{sentence[:4]}")) == (
+        "contains evaluation text: 100% of the 13-grams of eval:1"
+    )
+    assert index.why_contaminated(Prompt(sentence[:12])) is None
+
+
+def test_a_prompt_without_a_word_is_no_other_one() -> None:
+    index = evaluation(0, "🙂🙂", "?!")
+    assert index.why_contaminated(Prompt("🎉")) is None
+    assert index.why_contaminated(Prompt("🙂🙂")) is None
+
+
 def test_a_short_evaluation_text_must_be_the_whole_prompt() -> None:
     index = evaluation(0, "Why not?")
     assert index.why_contaminated(Prompt("why NOT")) == "is an evaluation prompt: eval:1"

@@ -36,6 +36,9 @@ def test_answers_and_the_best_of_them() -> None:
 def test_what_reads_the_same_is_the_same() -> None:
     assert normalised("  Ｗhy\n NOT? ") == "why not?"
     assert words("Why -- not, A1?") == ["why", "not", "a1"]
+    assert words("用Python 3写一个函数。") == ["用", "python", "3", "写", "一", "个", "函", "数"]
+    assert words("ｶﾞ行 ไทย 한국어 말") == ["ガ", "行", "ไ", "ท", "ย", "한국어", "말"]
+    assert words("🙂 -- ?!") == []
 
 
 def test_the_hash_is_the_same_in_every_process() -> None:
