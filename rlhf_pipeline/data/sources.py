@@ -116,7 +116,7 @@ def stream(
 
     Arguments and errors are those of `read`, except that a bad row is given and never raised, and that a data set of
     the hub comes over the network row by row. With `Record` itself as `kind`, a row gives its records of every kind
-    that it can be read as, one after the other, and is bad where that is none.
+    that it can be read as, one after the other, and is bad where that is none; a prompt's facts may be missing.
     """
     return _items(source, kind, data_format, split, streaming=True)
 

@@ -6,6 +6,7 @@ their columns otherwise need no module: they are mappings (data/mapping.py), rea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -44,7 +45,10 @@ class Format:
         return self.convert(row, kind, where)
 
     def _of_any_kind(self, row: Row, where: str) -> list[Record | str]:
-        """Convert a row to every kind that it can be read as. Raises DataError where that is none."""
+        """Convert a row to every kind that it can be read as, without facts where these are in the way of all.
+
+        Raises DataError where that is none.
+        """
         given: list[Record | str] = []
         refused: list[DataError] = []
         for kind in self.kinds:
@@ -53,8 +57,19 @@ class Format:
             except DataError as error:
                 refused.append(error)
         if len(refused) == len(self.kinds):
+            if (bare := {name: value for name, value in row.items() if _may_be_kept(name, value)}) != row:
+                return self._of_any_kind(bare, where)
             raise refused[self.kinds.index(Prompt) if Prompt in self.kinds else 0]
         return given
+
+
+def _may_be_kept(name: str, value: Any) -> bool:
+    """Say whether a prompt could keep a column as a fact."""
+    try:
+        json.dumps({name: value}, ensure_ascii=False).encode()
+    except (TypeError, ValueError):
+        return False
+    return name != "facts" or isinstance(value, dict)
 
 
 class AmbiguousFormat(ConfigError):

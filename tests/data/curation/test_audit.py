@@ -122,15 +122,17 @@ def test_rows_that_cannot_be_read_are_said_to_be(tmp_path: Path, capsys: pytest.
         {"prompt": topic(3), "completion": "c", "facts": "no object, which no demonstration minds"},
         {"prompt": topic(3), "chosen": "c", "rejected": "d", "facts": 3},
         {"messages": [{"role": "user", "content": topic(3)}, {"role": "assistant", "content": "c"}], "facts": [1]},
+        {"prompt": topic(3), "facts": "not even a prompt minds here"},
+        {"prompt": topic(3), "note": "\ud800"},
     ],
 )
-def test_a_row_that_any_stage_trains_on_is_compared(row: Row, tmp_path: Path) -> None:
+def test_a_row_is_compared_whatever_it_has_beside_its_prompt(row: Row, tmp_path: Path) -> None:
     status, found = audit(tmp_path, CLEAN, [*rows(10, 20), row], more=("--check", "prompt"))
-    assert (status, verdicts(found)) == (1, {"prompt": "shared"})
+    assert (status, verdicts(found), set(found["rows_bad"].values())) == (1, {"prompt": "shared"}, {0})
 
 
 def test_a_table_with_times_is_compared(tmp_path: Path) -> None:
-    table = [{"prompt": row["prompt"], "completion": "c", "created_at": datetime(2024, 1, 1)} for row in CLEAN[2:4]]
+    table = [{"prompt": row["prompt"], "created_at": datetime(2024, 1, 1)} for row in CLEAN[2:4]]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(table), tmp_path / "train.parquet")
     held = write(tmp_path / "exam.jsonl", CLEAN)
     words = ["data", "audit", "--train", str(tmp_path / "train.parquet"), "--eval", held, "--check", "prompt"]
