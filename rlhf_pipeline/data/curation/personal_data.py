@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
@@ -63,17 +64,20 @@ class PersonalData:
         """Give the findings in order; where two overlap, the one whose check is stricter."""
         taken: list[Finding] = []
         for finding in self._proposed(text):
-            if not any(finding.start < other.end and other.start < finding.end for other in taken):
-                taken.append(finding)
-        return sorted(taken, key=lambda finding: finding.start)
+            at = bisect(taken, finding.start, key=lambda other: other.start)
+            around = taken[max(0, at - 1) : at + 1]
+            if not any(finding.start < other.end and other.start < finding.end for other in around):
+                taken.insert(at, finding)
+        return taken
 
     def redacted(self, text: str, counts: Counter[str]) -> str:
         """Give the text with `[EMAIL]` and the like in place of each finding, and count them by kind."""
-        findings = self.find(text)
-        for kind, start, end in reversed(findings):
-            text = f"{text[:start]}[{kind}]{text[end:]}"
+        pieces, at = list[str](), 0
+        for kind, start, end in self.find(text):
+            pieces += (text[at:start], f"[{kind}]")
+            at = end
             counts[kind] += 1
-        return text
+        return "".join([*pieces, text[at:]])
 
     def _proposed(self, text: str) -> Iterator[Finding]:
         if "@" in text:

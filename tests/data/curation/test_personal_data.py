@@ -40,6 +40,13 @@ def test_long_words_take_no_time(filler: str) -> None:
     assert time.process_time() - began < 10
 
 
+def test_very_many_findings_take_no_time() -> None:
+    began, counts = time.process_time(), Counter[str]()
+    assert DATA.redacted("jo@x.io 9.9.9.9 " * 20_000, counts) == "[EMAIL] [IP] " * 20_000
+    assert counts == {"EMAIL": 20_000, "IP": 20_000}
+    assert time.process_time() - began < 20
+
+
 def test_an_address_at_the_end_of_a_long_word_is_found() -> None:
     url = "https://x.io/?text=" + "long%20" * 50 + "%3Cjo@x.io"
     assert DATA.redacted(url, Counter()) == url[: -len("@x.io") - 64] + "[EMAIL]"
