@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import coverage
 from rlhf_pipeline.evaluate import statistics
 from rlhf_pipeline.evaluate.statistics import (
     Estimate,
@@ -118,22 +119,12 @@ def _coverage(clusters, runs=500, *, by_cluster=True):
     return covered / runs
 
 
-def share_coverage(estimate, clusters, size, share, correlation, runs=1000):
-    """How often an interval covers `share`: clusters have rates of their own, correlated as said, and `size` values."""
-    draw, shape = np.random.default_rng(7), (runs, clusters)
-    spread = 1 / correlation - 1 if correlation else 0.0
-    rates = draw.beta(share * spread, (1 - share) * spread, shape) if correlation else np.full(shape, share)
-    labels = np.repeat(np.arange(clusters), size).tolist()
-    values = (draw.random((*shape, size)) < rates[:, :, None]).reshape(runs, -1).astype(float)
-    found = [estimate(one, labels) for one in values]
-    return sum(one.low <= share <= one.high for one in found) / runs
-
-
 @pytest.mark.parametrize("clusters", [10, 20, 50, 200])
 @pytest.mark.parametrize(("size", "correlation"), [(1, 0.0), (6, 0.0), (6, 0.2)])
 @pytest.mark.parametrize("share", [0.6, 0.9, 0.95])
 def test_intervals_of_shares_cover_the_truth(clusters, size, correlation, share):
-    assert share_coverage(clustered_share, clusters, size, share, correlation) >= 0.925
+    covered, no_width = coverage(clustered_share, clusters, size, correlation, share, runs=1000)
+    assert covered >= 0.925 and no_width == 0
 
 
 @pytest.mark.parametrize("clusters", [8, 12, 30])

@@ -31,8 +31,7 @@ def report_of(names: list[str], data: dict[str, Comparisons], **changes: Any) ->
         scores = perfect(pairs)
         eos = eos_and_prompt(scores + 1234.5, scores, scores - 1, range(len(scores)))
         base = baselines(pairs, None)
-        measured = {"trained_on_it": False, **measure(pairs, scores, 1.0, base), "eos": eos}
-        rewards = dict.fromkeys(names, measured)
+        rewards = {one: {"trained_on_it": False, **measure(pairs, scores, 1.0, base), "eos": eos} for one in names}
         found[name] = {
             "skipped_bad": 0,
             "skipped_long": 0,
