@@ -183,8 +183,7 @@ def run(
             peft_config=get_peft_config(model_config),
         )
         pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
-        compared = [one for one in prepared.held_out_records if compared_pairs(one, settings.ties)]
-        openings = [opening(one) for one in compared]
+        openings = [opening(one) for one in prepared.held_out_records if compared_pairs(one, settings.ties)]
         counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties))
         train_and_publish(
             trainer,
