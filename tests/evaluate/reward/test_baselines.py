@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -131,6 +132,22 @@ def test_texts_are_counted_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) -
     pairs = pairs_of(*planted(40, seed=0, signal=True))
     baseline_results(pairs, None, fit_words)
     assert len(seen) == len(pairs.answers)
+
+
+def test_pairs_cost_no_memory_for_their_words() -> None:
+    """Forty completions of a prompt make 780 pairs, of 60 words each: as rows of numbers, tens of megabytes."""
+    draw = np.random.default_rng(0)
+    vocabulary = [f"w{n}" for n in range(300)]
+    rows = [ranking(f"p{n}", [" ".join(draw.permutation(vocabulary)[:60]) for _ in range(40)]) for n in range(8)]
+    pairs = pairs_of(*rows)
+    places = np.arange(len(pairs.better))
+    fit_words(pairs, places[:1])  # imports what it needs
+    tracemalloc.start()
+    fit_words(pairs, places)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(places) == 8 * 780
+    assert peak < 4e6
 
 
 def test_words_that_are_too_rare_leave_a_coin() -> None:
