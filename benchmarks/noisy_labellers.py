@@ -21,7 +21,7 @@ from benchmarks.labelled_world import Demo, Pairs
 from benchmarks.provenance import describe_machine, describe_moment
 from benchmarks.rankings import prepare_process, write
 from rlhf_pipeline.evaluate.reward.calibration import calibration
-from rlhf_pipeline.evaluate.statistics import clustered_mean
+from rlhf_pipeline.evaluate.statistics import clustered_share
 from rlhf_pipeline.evaluate.win_rate import outcomes
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -35,8 +35,8 @@ TRAINING: dict[str, Any] = {
 def measure(pairs: Pairs) -> dict[str, Any]:
     """Accuracy and ceiling with intervals over entities, and calibration of sigmoid(score difference)."""
     lead = pairs.better - pairs.worse
-    accuracy = clustered_mean(outcomes(pairs.better, pairs.worse), pairs.entities)
-    ceiling = clustered_mean(outcomes(pairs.judged_better, pairs.judged_worse), pairs.entities)
+    accuracy = clustered_share(outcomes(pairs.better, pairs.worse), pairs.entities)
+    ceiling = clustered_share(outcomes(pairs.judged_better, pairs.judged_worse), pairs.entities)
     assert accuracy is not None and ceiling is not None, "there are pairs"
     calibrated = calibration(lead, pairs.entities)
     assert calibrated is not None, "there are pairs"

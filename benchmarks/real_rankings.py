@@ -21,6 +21,7 @@ from typing import Any
 
 from benchmarks.provenance import describe_machine, describe_moment
 from rlhf_pipeline import cli
+from rlhf_pipeline.evaluate.reward.report import ahead_text
 
 RESULTS = Path("benchmarks/results")
 STARTS = ("pretrained", "random")
@@ -153,9 +154,24 @@ def compared(report: Mapping[str, Any], data: str) -> dict[str, Mapping[str, Any
     """Accuracies on one held-out set: chance, the baselines, and the two models by what they started from."""
     found = report["data"][data]
     baselines = {name.replace("_", " "): one["accuracy"] for name, one in found["baselines"].items()}
-    models = {name.partition("/")[0].rpartition("-")[2]: one["accuracy"] for name, one in found["rewards"].items()}
+    models = {start_of(name): one["accuracy"] for name, one in found["rewards"].items()}
     rows = {"chance": {"mean": 0.5, "ci95": [0.5, 0.5]}, **baselines, **models}
     return {name: rows[name] for name in ORDER}
+
+
+def differences(found: Mapping[str, Any]) -> list[str]:
+    """Say by how much each model is ahead of each baseline on its own held-out pairs, a line each."""
+    return [
+        f"{task}: {start_of(name)} vs {base.replace('_', ' ')}: {ahead_text(estimate)}"
+        for task, one in found.items()
+        for name, model in one["evaluation"]["data"][f"{task}#eval"]["rewards"].items()
+        for base, estimate in model["ahead_of"].items()
+    ]
+
+
+def start_of(model: str) -> str:
+    """What a model started from, by its name."""
+    return model.partition("/")[0].rpartition("-")[2]
 
 
 def draw(found: Mapping[str, Any], file: Path) -> None:
@@ -183,6 +199,7 @@ def write(result: Mapping[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / "real_rankings.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(result["tasks"], RESULTS / "real_rankings.png")
+    print("\n".join(differences(result["tasks"])))
     print(f"{RESULTS / 'real_rankings.json'} and real_rankings.png")
 
 

@@ -24,7 +24,7 @@ from rlhf_pipeline.evaluate.frontier import write_frontier
 from rlhf_pipeline.evaluate.report import PLOT, markdown, print_report
 from rlhf_pipeline.records import Prompt, fingerprint
 
-VERSION = 3
+VERSION = 4
 """Of what is measured and how it is written; part of the input key."""
 
 HEADLINE = "new-phrasing"

@@ -15,7 +15,7 @@ from rlhf_pipeline.data.pairs import ordered_pairs
 from rlhf_pipeline.data.sources import read
 from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.data.world.judge import judge_facts
-from rlhf_pipeline.evaluate.statistics import clustered_mean
+from rlhf_pipeline.evaluate.statistics import clustered_share
 from rlhf_pipeline.evaluate.win_rate import outcomes
 from rlhf_pipeline.jobs import KEY_VERSION
 from rlhf_pipeline.records import Prompt, Ranking, completion_text
@@ -60,8 +60,8 @@ def _accuracy(
             entities.append(known.get("entity", str(ranking.prompt)))
     if not ours:
         return None
-    accuracy = clustered_mean(outcomes(*zip(*ours, strict=True)), entities)
-    ceiling = clustered_mean(outcomes(*zip(*judged, strict=True)), entities)
+    accuracy = clustered_share(outcomes(*zip(*ours, strict=True)), entities)
+    ceiling = clustered_share(outcomes(*zip(*judged, strict=True)), entities)
     if accuracy is None or ceiling is None:
         return None
     return {**accuracy.to_dict(), "ceiling": round(ceiling.mean, 4), "prompts": "held out of the rankings"}

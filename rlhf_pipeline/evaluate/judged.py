@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_pipeline.data.world.judge import Judge
-from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
+from rlhf_pipeline.evaluate.statistics import Floats, clustered_share
 from rlhf_pipeline.records import Prompt
 
 DIMENSIONS = ("score", "helpful", "truthful", "harmless")
@@ -51,7 +51,7 @@ def summary(judged: Judged, clusters: Sequence[Hashable]) -> dict[str, Any]:
     """Mean and interval of each dimension out of 100; `clusters`: one label a prompt. None where none applies."""
     samples = judged.score.shape[1]
     labels = [label for label in clusters for _ in range(samples)]
-    estimates = {name: clustered_mean(judged.of(name).ravel(), labels) for name in DIMENSIONS}
+    estimates = {name: clustered_share(judged.of(name).ravel(), labels) for name in DIMENSIONS}
     return {name: found and found.to_dict(PERCENT, DIGITS) for name, found in estimates.items()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from math import isnan, nan
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -94,7 +95,11 @@ def _win_rates(ax: Axes, report: Mapping[str, Any]) -> None:
 
 
 def error_bars(estimates: Sequence[Mapping[str, Any]]) -> list[list[float]]:
-    """Distances of the bounds from the mean, [below, above]; never negative, though a bootstrap bound may cross it."""
-    below = [max(0.0, one["mean"] - one["ci95"][0]) for one in estimates]
-    above = [max(0.0, one["ci95"][1] - one["mean"]) for one in estimates]
-    return [below, above]
+    """Distances of the bounds from the mean, [below, above]; never negative, though a bootstrap bound may cross it.
+
+    NaN, which is drawn as no bar, where there is no interval.
+    """
+    bounds = [one["ci95"] or [nan, nan] for one in estimates]
+    below = [one["mean"] - low for one, (low, _) in zip(estimates, bounds, strict=True)]
+    above = [high - one["mean"] for one, (_, high) in zip(estimates, bounds, strict=True)]
+    return [[distance if isnan(distance) else max(0.0, distance) for distance in side] for side in (below, above)]

@@ -16,7 +16,7 @@ from rlhf_pipeline.data.world.labeller import Labeller
 from rlhf_pipeline.data.world.places import World
 from rlhf_pipeline.data.world.probes import probes
 from rlhf_pipeline.data.world.prompts import Question
-from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean, wilson
+from rlhf_pipeline.evaluate.statistics import Floats, clustered_share, wilson
 from rlhf_pipeline.evaluate.win_rate import outcomes
 from rlhf_pipeline.records import Prompt
 
@@ -46,8 +46,8 @@ def pair_accuracy(
         return None
     rows, better, worse = (np.array(column) for column in zip(*places, strict=True))
     labels = [clusters[row] for row in rows]
-    accuracy = clustered_mean(outcomes(rewards[rows, better], rewards[rows, worse]), labels)
-    ceiling = clustered_mean(outcomes(judge[rows, better], judge[rows, worse]), labels)
+    accuracy = clustered_share(outcomes(rewards[rows, better], rewards[rows, worse]), labels)
+    ceiling = clustered_share(outcomes(judge[rows, better], judge[rows, worse]), labels)
     if accuracy is None or ceiling is None:
         return None
     return {**accuracy.to_dict(), "ceiling": round(ceiling.mean, 4), "error_rate": labeller.error_rate}

@@ -1,16 +1,22 @@
 """Means with 95 % intervals, honest about few clusters. Pure numpy.
 
-Answers about the same entity succeed or fail together, so what is drawn anew is the cluster, not the answer. With few
-clusters the percentile bootstrap is too narrow; its quantiles are moved outwards to those of Student's t ("expanded
-percentile interval", Hesterberg 2015, What Teachers Should Know About the Bootstrap).
+Answers about the same entity succeed or fail together, so what counts is the cluster, not the answer.
 
-Left out: tests of significance. Two intervals that are apart say enough here.
+Means of unbounded values are bootstrapped, whole clusters drawn anew. With few clusters the percentile bootstrap is too
+narrow; its quantiles are moved outwards to those of Student's t ("expanded percentile interval", Hesterberg 2015, What
+Teachers Should Know About the Bootstrap).
+
+Of values that are all alike a bootstrap says that they always will be. Shares know better, as their ends are known:
+their interval is Wilson's (1927), with the variance between clusters in the place of p (1 - p), and Student's t.
+
+Left out: tests of significance; of two scores on the same pairs, the interval of the difference says enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from statistics import NormalDist
 from typing import Any
 
@@ -29,7 +35,10 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean, its interval, and what it rests on: `count` values in `clusters` clusters."""
+    """A mean, its interval, and what it rests on: `count` values in `clusters` clusters.
+
+    The ends are infinite where the values say nothing of how far the mean may be off.
+    """
 
     mean: float
     low: float
@@ -38,10 +47,11 @@ class Estimate:
     clusters: int
 
     def to_dict(self, scale: float = 1.0, digits: int = 4) -> dict[str, Any]:
-        """As JSON: mean and ci95 times `scale`."""
-        low, high = (round(bound * scale, digits) for bound in (self.low, self.high))
+        """As JSON: mean and ci95 times `scale`; ci95 is None where the ends are infinite."""
+        ends = (self.low, self.high)
+        bounds = [round(end * scale, digits) for end in ends] if all(map(isfinite, ends)) else None
         mean = round(self.mean * scale, digits)
-        return {"mean": mean, "ci95": [low, high], "n": self.count, "clusters": self.clusters}
+        return {"mean": mean, "ci95": bounds, "n": self.count, "clusters": self.clusters}
 
 
 def clustered_mean(
@@ -49,24 +59,38 @@ def clustered_mean(
 ) -> Estimate | None:
     """Estimate the mean of `values` (N,) by drawing whole clusters; NaN values do not count.
 
-    `clusters`: N labels; without them every value is its own. Returns None where no value counts. A single cluster
-    gives the widest interval there is: from the smallest value to the largest.
+    `clusters`: N labels; without them every value is its own. Returns None where no value counts. The interval of a
+    single cluster is infinite: it does not say how others differ from it.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    labels = list(range(len(numbers))) if clusters is None else list(clusters)
-    if len(labels) != len(numbers):
-        raise ValueError(f"{len(numbers)} values but {len(labels)} cluster labels")
-    counted = ~np.isnan(numbers)
-    if not counted.any():
+    found = _per_cluster(values, clusters)
+    if found is None:
         return None
-    sums, sizes = _per_cluster(numbers[counted], [label for label, ok in zip(labels, counted, strict=True) if ok])
-    groups = len(sums)
+    sums, sizes = found
     mean = float(sums.sum() / sizes.sum())
+    if len(sums) == 1:
+        return Estimate(mean, -inf, inf, int(sizes.sum()), 1)
+    low, high = _expanded_percentiles(np.stack([sums, sizes], axis=1), _ratio, seed, draws)
+    return Estimate(mean, low, high, int(sizes.sum()), len(sums))
+
+
+def clustered_share(
+    values: ArrayLike, clusters: Sequence[Hashable] | None = None, *, least: float = 0.0
+) -> Estimate | None:
+    """Estimate the mean of `values` (N,) that lie between `least` and 1; NaN values do not count.
+
+    `clusters` as in `clustered_mean`. The interval stays inside the bounds and never has width 0; a single cluster's is
+    all that lies between them.
+    """
+    found = _per_cluster(values, clusters)
+    if found is None:
+        return None
+    sums, sizes = found
+    count, groups = sizes.sum(), len(sums)
+    mean = float(sums.sum() / count)
     if groups == 1:
-        low, high = float(np.nanmin(numbers)), float(np.nanmax(numbers))
-    else:
-        low, high = _expanded_percentiles(np.stack([sums, sizes], axis=1), _ratio, seed, draws)
-    return Estimate(mean, low, high, int(sizes.sum()), groups)
+        return Estimate(mean, least, 1.0, int(count), 1)
+    low, high = _wilson_ends((sums - least * sizes) / (1 - least), sizes)
+    return Estimate(mean, least + (1 - least) * low, least + (1 - least) * high, int(count), groups)
 
 
 def clustered_statistic(
@@ -110,11 +134,36 @@ def student_quantile(probability: float, freedom: int) -> float:
     return float(sum(term / freedom**power for power, term in enumerate(terms)))
 
 
-def _per_cluster(values: Floats, labels: list[Hashable]) -> tuple[Floats, Floats]:
-    """Sums and sizes of the clusters, both (G,), in order of first appearance."""
-    index = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    places = [index[label] for label in labels]
-    return np.bincount(places, weights=values).astype(np.float64), np.bincount(places).astype(np.float64)
+def _per_cluster(values: ArrayLike, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats] | None:
+    """Sums and sizes of the clusters, both (G,), in order of first appearance; None where no value counts."""
+    numbers = np.asarray(values, dtype=np.float64)
+    labels = list(range(len(numbers))) if clusters is None else list(clusters)
+    if len(labels) != len(numbers):
+        raise ValueError(f"{len(numbers)} values but {len(labels)} cluster labels")
+    counted = ~np.isnan(numbers)
+    if not counted.any():
+        return None
+    kept = [label for label, ok in zip(labels, counted, strict=True) if ok]
+    index = {label: number for number, label in enumerate(dict.fromkeys(kept))}
+    places = [index[label] for label in kept]
+    return np.bincount(places, weights=numbers[counted]).astype(np.float64), np.bincount(places).astype(np.float64)
+
+
+def _wilson_ends(sums: Floats, sizes: Floats) -> tuple[float, float]:
+    """Wilson's interval from the sums (G,) of clusters of shares, and their sizes (G,).
+
+    Its n is the effective number of values: what independent ones of the same variance would be, at least the
+    effective number of clusters (Kish 1965), at most all. Where the values do not vary it is that least number.
+    """
+    count, groups = sizes.sum(), len(sums)
+    share = sums.sum() / count
+    variance = groups / (groups - 1) * np.square(sums - share * sizes).sum() / count**2
+    fewest = count**2 / np.square(sizes).sum()
+    effective = np.clip(share * (1 - share) / variance, fewest, count) if variance > 0 else fewest
+    t = student_quantile((1 + LEVEL) / 2, groups - 1)
+    centre = (effective * share + t * t / 2) / (effective + t * t)
+    half = t * (effective**2 * variance + t * t / 4) ** 0.5 / (effective + t * t)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def _ratio(totals: Floats) -> Floats:

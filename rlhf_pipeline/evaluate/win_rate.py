@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
+from rlhf_pipeline.evaluate.statistics import Floats, clustered_share
 
 SAME = 1e-9
 """Scores nearer than this are equal: what differs is the order of floating-point additions."""
@@ -35,7 +35,7 @@ def win_rate(ours: Floats, theirs: Floats, clusters: Sequence[Hashable]) -> dict
 
 
 def _compared(results: Floats, clusters: Sequence[Hashable]) -> dict[str, Any]:
-    estimate = clustered_mean(results, clusters)
+    estimate = clustered_share(results, clusters)
     if estimate is None:
         raise ValueError("no prompts to compare on")
     shares = {name: round(float(np.mean(results == value)), 4) for name, value in _NAMED.items()}

@@ -9,7 +9,7 @@ With K = 2 loss and gradients are TRL's. All that is taken from TRL and transfor
 | `_set_signature_columns_if_needed`| replaced: the columns of a group, and its length for sampling by length          |
 | `compute_loss`                    | replaced: TRL's splits its rows into two halves, which only pairs have           |
 | `get_batch_samples`               | extended (transformers'): count the groups of an optimizer step                  |
-| `get_eval_dataloader`             | extended (transformers'): `dataloader_drop_last` drops no held-out group         |
+| `get_eval_dataloader`             | extended (transformers'): held-out groups keep their order, none is dropped      |
 | `log`                             | extended: figures over all pairs since the last log, in TRL's names              |
 | attributes                        | `_metrics`, `_total_train_tokens`, `_signature_columns`                          |
 
@@ -86,12 +86,14 @@ class RankingTrainer(RewardTrainer):
         return batches, items
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Load all held-out groups, also where training drops a short last batch."""
-        dropped, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        """Load all held-out groups in their order, also where training drops a short last batch or goes by length."""
+        args = self.args
+        asked = args.dataloader_drop_last, args.train_sampling_strategy
+        args.dataloader_drop_last, args.train_sampling_strategy = False, "sequential"
         try:
             return super().get_eval_dataloader(eval_dataset)
         finally:
-            self.args.dataloader_drop_last = dropped
+            args.dataloader_drop_last, args.train_sampling_strategy = asked
 
     def compute_loss(
         self, model: nn.Module, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None

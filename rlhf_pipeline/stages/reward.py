@@ -18,8 +18,9 @@ from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.ensemble import join
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
-from rlhf_pipeline.data.pairs import Ties, dropped
+from rlhf_pipeline.data.pairs import Ties, compared_pairs, dropped
 from rlhf_pipeline.data.sources import Rows, read
+from rlhf_pipeline.data.splits import opening
 from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
 from rlhf_pipeline.normalization import Normalization
@@ -182,6 +183,7 @@ def run(
             peft_config=get_peft_config(model_config),
         )
         pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
+        openings = [opening(one) for one in prepared.held_out_records if compared_pairs(one, settings.ties)]
         counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties))
         train_and_publish(
             trainer,
@@ -190,7 +192,7 @@ def run(
             start,
             shown=SHOWN,
             counts=counts,
-            measure=lambda: {**accuracy_interval(trainer), **normalize(trainer, zero)},
+            measure=lambda: {**accuracy_interval(trainer, openings), **normalize(trainer, zero)},
             also_save=model.config.save_pretrained,
         )
 
@@ -253,14 +255,15 @@ def count_pairs(groups: Sequence[Mapping[str, Sequence[int]]]) -> int:
     return sum(len(group["better"]) for group in groups)
 
 
-def accuracy_interval(trainer: RankingTrainer) -> dict[str, float]:
-    """Give the 95 % interval of the last evaluation's accuracy, over groups: pairs of one prompt go together."""
-    from rlhf_pipeline.evaluate.statistics import clustered_mean
+def accuracy_interval(trainer: RankingTrainer, openings: Sequence[str]) -> dict[str, float]:
+    """Give the 95 % interval of the last evaluation's accuracy, over prompts: the `openings` of the held-out groups."""
+    from rlhf_pipeline.evaluate.statistics import clustered_share
     from rlhf_pipeline.ranking.figures import outcomes
 
     if trainer.evaluated is None:
         return {}
-    found = clustered_mean(*outcomes(trainer.evaluated))
+    values, groups = outcomes(trainer.evaluated)
+    found = clustered_share(values, [openings[group] for group in groups])
     return {} if found is None else {"eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
 
 

@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from benchmarks import real_rankings
-from benchmarks.real_rankings import ORDER, TASKS, compared, draw, main, measure_all, write_start
+from benchmarks.real_rankings import ORDER, TASKS, compared, differences, draw, main, measure_all, write_start
 from tests.tiny import make_llama
 
 WORDS = ("cat", "dog", "sun", "sea", "tea", "map", "ink", "oak")
@@ -54,6 +54,12 @@ def test_from_rows_to_report(tmp_path: Path) -> None:
     assert tuple(shown) == ORDER
     assert shown["length"]["mean"] == 1, "the better one is always the shorter one here, and 24 pairs teach that"
     assert shown["random"] == one["rewards"]["hh-random/reward"]["accuracy"]
+    lines = differences(found)
+    assert [line.rpartition(": ")[0] for line in lines] == [
+        f"hh: {start} vs {base}" for start in ("pretrained", "random") for base in ("length", "bag of words")
+    ]
+    ahead = one["rewards"]["hh-random/reward"]["ahead_of"]["length"]
+    assert ahead["mean"] == pytest.approx(shown["random"]["mean"] - shown["length"]["mean"], abs=1e-3)
     assert set(found["hh"]["seconds"]) == {"pretrained", "random"}
     draw(found, tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -40,7 +40,8 @@ def test_arrays_are_what_the_judge_says_one_by_one():
 def test_summary_is_out_of_100_and_leaves_out_what_does_not_apply():
     found = summary(_judged(), ["a", "b"])
     assert found["score"]["mean"] == 50.0
-    assert found["score"]["ci95"] == [25.0, 75.0]
+    low, high = found["score"]["ci95"]
+    assert 0 <= low < 25 and 75 < high <= 100, "two prompts say little"
     assert (found["score"]["n"], found["score"]["clusters"]) == (4, 2)
     assert (found["truthful"]["mean"], found["truthful"]["n"]) == (100.0, 1)
     assert found["harmless"] is None

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
+from benchmarks.interval_coverage import coverage
 from rlhf_pipeline.evaluate import statistics
-from rlhf_pipeline.evaluate.statistics import Estimate, clustered_mean, clustered_statistic, student_quantile, wilson
+from rlhf_pipeline.evaluate.statistics import (
+    Estimate,
+    clustered_mean,
+    clustered_share,
+    clustered_statistic,
+    student_quantile,
+    wilson,
+)
 
 
 def test_mean_counts_values_not_clusters():
@@ -19,6 +29,8 @@ def test_nan_does_not_count():
     assert (estimate.mean, estimate.count, estimate.clusters) == (0.5, 2, 2)
     assert clustered_mean([np.nan]) is None
     assert clustered_mean([]) is None
+    assert clustered_share([np.nan, 1, 1], ["a", "b", "b"]) == Estimate(1.0, 0.0, 1.0, 2, 1)
+    assert clustered_share([np.nan]) is None
 
 
 def test_two_clusters_bootstrap_to_their_extremes():
@@ -27,12 +39,53 @@ def test_two_clusters_bootstrap_to_their_extremes():
     assert (estimate.mean, estimate.low, estimate.high) == (0.5, 0.0, 1.0)
 
 
-def test_one_cluster_spans_its_values():
-    assert clustered_mean([0.2, 0.4], ["a", "a"]) == Estimate(pytest.approx(0.3), 0.2, 0.4, 2, 1)
+def test_one_cluster_says_nothing_of_others():
+    found = clustered_mean([0.2, 0.4], ["a", "a"])
+    assert found == Estimate(pytest.approx(0.3), -math.inf, math.inf, 2, 1)
+    assert found.to_dict() == {"mean": 0.3, "ci95": None, "n": 2, "clusters": 1}
+    assert clustered_share([0.2, 0.4], ["a", "a"]) == Estimate(pytest.approx(0.3), 0.0, 1.0, 2, 1)
+    assert clustered_share([-0.5], least=-1.0) == Estimate(-0.5, -1.0, 1.0, 1, 1)
 
 
-def test_constant_values_have_no_width():
-    assert clustered_mean([1.0] * 5) == Estimate(1.0, 1.0, 1.0, 5, 5)
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_shares_that_are_all_alike_are_not_certain(value):
+    """As wide as Wilson's for 20 values at their ends; ties in the middle, by the same formula, half on each side."""
+    found, at_ends = clustered_share([value] * 20), wilson(20, 20)
+    assert at_ends.high - at_ends.low < found.high - found.low < 1.2 * (at_ends.high - at_ends.low)
+    assert 0 <= found.low <= value <= found.high <= 1
+    assert found.low - value == pytest.approx(value - found.high) if value == 0.5 else value in (found.low, found.high)
+
+
+def test_right_answers_of_few_clusters_say_as_little_as_the_clusters():
+    five = clustered_share([1.0] * 5)
+    many = clustered_share([1.0] * 500, [number % 5 for number in range(500)])
+    assert (many.low, many.high) == pytest.approx((five.low, five.high))
+
+
+def test_a_share_by_hand():
+    # clusters (1, 1), (1, 0), (1, 1), (0, 1): mean .75; residuals .5, -.5, .5, -.5, variance 4/3 1/64 = 1/48; n from
+    # .1875 48 = 9, at most all 8; t with 3 degrees of freedom
+    found = clustered_share([1, 1, 1, 0, 1, 1, 0, 1], ["a", "a", "b", "b", "c", "c", "d", "d"])
+    t = student_quantile(0.975, 3)
+    centre, half = (8 * 0.75 + t * t / 2) / (8 + t * t), t * (64 / 48 + t * t / 4) ** 0.5 / (8 + t * t)
+    assert (found.mean, found.low) == pytest.approx((0.75, centre - half))
+    assert found.high == pytest.approx(min(1, centre + half))
+
+
+def test_a_difference_is_a_share_on_another_scale():
+    values, labels = np.random.default_rng(5).choice([-1.0, -0.5, 0, 0.5, 1], 40), [n % 13 for n in range(40)]
+    found, share = clustered_share(values, labels, least=-1.0), clustered_share((values + 1) / 2, labels)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (2 * share.mean - 1, 2 * share.low - 1, 2 * share.high - 1)
+    )
+    assert clustered_share([0.0] * 30, least=-1.0).low < 0 < clustered_share([0.0] * 30, least=-1.0).high
+
+
+def test_hundreds_of_shares_have_the_interval_of_the_bootstrap():
+    draw = np.random.default_rng(6)
+    values, labels = (draw.random(600) < 0.6).astype(float), draw.integers(0, 400, 600).tolist()
+    share, bootstrapped = clustered_share(values, labels), clustered_mean(values, labels, draws=20000)
+    assert (share.low, share.high) == pytest.approx((bootstrapped.low, bootstrapped.high), abs=0.004)
 
 
 def test_the_interval_is_the_same_for_a_seed():
@@ -64,6 +117,14 @@ def _coverage(clusters, runs=500, *, by_cluster=True):
         estimate = clustered_mean(values, labels if by_cluster else None, seed=seed, draws=400)
         covered += estimate.low <= 0.6 <= estimate.high
     return covered / runs
+
+
+@pytest.mark.parametrize("clusters", [10, 20, 50, 200])
+@pytest.mark.parametrize(("size", "correlation"), [(1, 0.0), (6, 0.0), (6, 0.2)])
+@pytest.mark.parametrize("share", [0.6, 0.9, 0.95])
+def test_intervals_of_shares_cover_the_truth(clusters, size, correlation, share):
+    covered, no_width = coverage(clustered_share, clusters, size, correlation, share, runs=1000)
+    assert covered >= 0.925 and no_width == 0
 
 
 @pytest.mark.parametrize("clusters", [8, 12, 30])

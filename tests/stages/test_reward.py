@@ -18,7 +18,7 @@ from tests.tiny import make_causal
 
 SETTINGS = (
     *("--per_device_train_batch_size", "2", "--max_steps", "2", "--logging_steps", "1", "--save_strategy", "no"),
-    *("--eval_fraction", "0.25", "--learning_rate", "1e-2"),
+    *("--eval_fraction", "0.25"),
 )
 
 
@@ -36,15 +36,17 @@ def write_rankings(folder: Path) -> Path:
     return file
 
 
-def train(folder: Path, *more: str) -> dict[str, Any]:
-    """Train in a new folder, and return the metrics of the artifact."""
+def train(folder: Path, *more: str, data: Path | None = None, learning_rate: str = "1e-2") -> dict[str, Any]:
+    """Train in a new folder, on `write_rankings` or other data, and return the metrics of the artifact."""
     folder.mkdir(exist_ok=True)
     make_causal("llama", folder / "base")
     words = [
         "--model",
         str(folder / "base"),
         "--data",
-        str(write_rankings(folder)),
+        str(data or write_rankings(folder)),
+        "--learning_rate",
+        learning_rate,
         "--artifacts",
         str(folder / "store"),
     ]
@@ -84,12 +86,35 @@ def test_settings_that_are_refused(
     assert re.search(why, capsys.readouterr().err)
 
 
-def test_interval_is_over_groups_not_pairs(tmp_path: Path) -> None:
-    """Ten groups of 36 pairs that are all right or all wrong say as little as ten coins."""
+def test_interval_is_over_prompts_not_pairs(tmp_path: Path) -> None:
+    """Ten groups of 36 pairs that are all right or all wrong say as little as ten coins; so do the same ten again."""
     trainer = make_trainer(tmp_path, random_groups(0, [2]))
-    assert accuracy_interval(trainer) == {}
+    openings = [f"p{number}" for number in range(10)]
+    assert accuracy_interval(trainer, openings) == {}
     trainer.evaluated = torch.zeros(10, 8)
     trainer.evaluated[:, 0] = 36
     trainer.evaluated[::2, 1] = 36
-    found = accuracy_interval(trainer)
+    found = accuracy_interval(trainer, openings)
     assert found["eval_accuracy_low"] < 0.25 and found["eval_accuracy_high"] > 0.75
+    trainer.evaluated = trainer.evaluated.repeat(5, 1)
+    assert accuracy_interval(trainer, openings * 5) == pytest.approx(found)
+
+
+def test_rankings_of_one_held_out_prompt_are_one_cluster(tmp_path: Path) -> None:
+    """Every ranking five times over, among ties, has the interval of once, also where training goes by length."""
+    rows = [
+        {"prompt": f"Say {n}:", "completions": [f"{n * k}" * (n % 5 + k) for k in (1, 2, 3)], "ranks": [n % 2, 1, 2]}
+        for n in range(24)
+    ]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    tied = "".join(json.dumps({**row, "ranks": [0, 0, 0]}) + "\n" for row in rows)
+    single, repeated = tmp_path / "single.jsonl", tmp_path / "repeated.jsonl"
+    single.write_text(text)
+    repeated.write_text(tied + text * 5)
+    once = train(tmp_path / "once", data=single, learning_rate="0")
+    by_length = ("--train_sampling_strategy", "group_by_length", "--per_device_eval_batch_size", "2")
+    found = train(tmp_path / "again", *by_length, data=repeated, learning_rate="0")
+    assert found["held_out_examples"] == 5 * once["held_out_examples"] > 20
+    assert 0 < once["eval_accuracy_low"] < once["eval_accuracy"] < once["eval_accuracy_high"] < 1
+    for name in ("eval_accuracy", "eval_accuracy_low", "eval_accuracy_high"):
+        assert found[name] == pytest.approx(once[name]), name

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_pipeline.evaluate.reward.comparisons import UNKNOWN, Comparisons
-from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
+from rlhf_pipeline.evaluate.statistics import Floats, clustered_share
 from rlhf_pipeline.evaluate.win_rate import outcomes
 
 SIMILAR = 0.1
@@ -25,8 +25,14 @@ def pair_results(scores: Floats, pairs: Comparisons) -> Floats:
 
 
 def estimate(results: Floats, clusters: Sequence[Hashable]) -> dict[str, Any] | None:
-    """Mean of `results` (N,) with its interval over clusters, as JSON; None where there is nothing."""
-    found = clustered_mean(results, clusters)
+    """Mean of `results` (N,), from 0 to 1, with its interval over clusters, as JSON; None where there is nothing."""
+    found = clustered_share(results, clusters)
+    return None if found is None else found.to_dict()
+
+
+def ahead(ours: Floats, theirs: Floats, clusters: Sequence[Hashable]) -> dict[str, Any] | None:
+    """Mean of results (N,) minus others' on the same pairs, from -1 to 1, as JSON; None where there is nothing."""
+    found = clustered_share(ours - theirs, clusters, least=-1.0)
     return None if found is None else found.to_dict()
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlhf_pipeline.evaluate.reward.accuracy import estimate
-from rlhf_pipeline.evaluate.statistics import Floats
+from rlhf_pipeline.evaluate.statistics import Floats, clustered_mean
 from rlhf_pipeline.evaluate.win_rate import outcomes
 
 BINS = 10
@@ -40,8 +40,8 @@ def calibration(difference: Floats, clusters: Sequence[Hashable]) -> dict[str, A
     return {
         "ece": round(ece(confidence, right, bins), 4),
         "ece_if_calibrated": round(ece_if_calibrated(confidence, bins), 4),
-        "brier": estimate((1 - sigmoid(difference)) ** 2, clusters),
-        "log_loss": estimate(np.logaddexp(0, -difference), clusters),
+        "brier": _mean((1 - sigmoid(difference)) ** 2, clusters),
+        "log_loss": _mean(np.logaddexp(0, -difference), clusters),
         "mean_confidence": round(float(confidence.mean()), 4),
         "bins": [_bin(confidence, right, clusters, np.flatnonzero(bins == number)) for number in np.unique(bins)],
     }
@@ -72,6 +72,11 @@ def ece_if_calibrated(confidence: Floats, bins: NDArray[np.int64]) -> float:
     random = np.random.default_rng(0)
     drawn = (random.random(len(confidence)) < confidence for _ in range(SIMULATED))
     return float(np.mean([ece(confidence, right.astype(np.float64), bins) for right in drawn]))
+
+
+def _mean(losses: Floats, clusters: Sequence[Hashable]) -> dict[str, Any] | None:
+    found = clustered_mean(losses, clusters)
+    return None if found is None else found.to_dict()
 
 
 def _bin(confidence: Floats, right: Floats, clusters: Sequence[Hashable], rows: NDArray[np.int64]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from rlhf_pipeline.records import Ranking
 if TYPE_CHECKING:
     from rlhf_pipeline.evaluate.reward.comparisons import Comparisons
 
-VERSION = 1
+VERSION = 2
 """Of what is measured and how it is written; part of the input key."""
 OUTPUT = "evaluation-reward.json"
 
@@ -145,7 +145,7 @@ def _measure(
 ) -> dict[str, Any]:
     """Measure every reward model on every data set: both are in the order asked for."""
     from rlhf_pipeline.evaluate.reward.comparisons import compare
-    from rlhf_pipeline.evaluate.reward.measure import describe, measure
+    from rlhf_pipeline.evaluate.reward.measure import baselines, describe, measure
     from rlhf_pipeline.evaluate.reward.scored import load, probe_eos, score_all, too_long
 
     models = {name: load(store, checkpoint, settings.batch_size) for name, checkpoint in rewards.items()}
@@ -153,17 +153,22 @@ def _measure(
     found: dict[str, Any] = {}
     for name, rows in data.items():
         long = too_long(list(models.values()), rows.records, rows.places, settings.on_long_row)
-        pairs = compare(ranking for number, ranking in enumerate(rows.records) if number not in long)
+        kept = [number for number in range(len(rows.records)) if number not in long]
+        pairs = compare(rows.records[number] for number in kept)
         _need_pairs(name, pairs, len(long))
+        places = [rows.places[number] for number in kept]
+        scores = {reward: score_all(model, pairs, places) for reward, model in models.items()}
+        eos = {reward: probe_eos(model, pairs, places) for reward, model in models.items()}
+        results = baselines(pairs, fitted_on)
         found[name] = {
             "skipped_bad": len(rows.bad),
             "skipped_long": len(long),
-            **describe(pairs, fitted_on),
+            **describe(pairs, fitted_on, results),
             "rewards": {
                 reward: {
                     "trained_on_it": _trained_on(store, rewards[reward], rows),
-                    **measure(pairs, score_all(model, pairs), model.normalization.scale),
-                    "eos": probe_eos(model, pairs),
+                    **measure(pairs, scores[reward], model.normalization.scale, results),
+                    "eos": eos[reward],
                 }
                 for reward, model in models.items()
             },

@@ -12,14 +12,12 @@ from functools import cached_property
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rlhf_pipeline.data.pairs import dropped, ordered_pairs
 from rlhf_pipeline.data.splits import opening
+from rlhf_pipeline.evaluate.reward.words import Ints, WordCounts, count_words
 from rlhf_pipeline.evaluate.statistics import Floats
 from rlhf_pipeline.records import Ranking, Text, canonical, completion_text
-
-Ints = NDArray[np.int64]
 
 UNKNOWN = "unknown"
 """The name of a source or labeller that the data does not give."""
@@ -61,6 +59,11 @@ class Comparisons:
     def clusters(self) -> list[str]:
         """The cluster of every pair, (N,)."""
         return [self.openings[number] for number in self.ranking]
+
+    @cached_property
+    def words(self) -> WordCounts:
+        """The words of every completion, counted once for all folds of all fits."""
+        return count_words(completion_text(answer.completion) for answer in self.answers)
 
     def lengths(self) -> Floats:
         """Characters of every completion, (M,): the same for reward models with different tokenizers."""

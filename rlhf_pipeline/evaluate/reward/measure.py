@@ -5,11 +5,12 @@ Left out: computing scores (`scored`), reading and writing (`command`), wording 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rlhf_pipeline.evaluate.reward.accuracy import estimate, in_order, pair_results, slice_labels, sliced
+from rlhf_pipeline.evaluate.reward.accuracy import ahead, estimate, in_order, pair_results, slice_labels, sliced
 from rlhf_pipeline.evaluate.reward.agreement import between_labellers, with_labellers
 from rlhf_pipeline.evaluate.reward.baselines import baseline_results, fit_length, fit_words
 from rlhf_pipeline.evaluate.reward.calibration import calibration
@@ -19,10 +20,16 @@ from rlhf_pipeline.evaluate.reward.length import within_correlation
 from rlhf_pipeline.evaluate.statistics import Floats
 
 
-def describe(pairs: Comparisons, train: Comparisons | None) -> dict[str, Any]:
-    """Count what a data set holds, and measure its labellers and the baselines, which need no reward model.
+def baselines(pairs: Comparisons, train: Comparisons | None) -> dict[str, Floats]:
+    """Results (N,) of every baseline, fitted on `train` or cross-fitted; NaN where there is none."""
+    fits = {"length": fit_length, "bag_of_words": fit_words}
+    return {name: baseline_results(pairs, train, fit) for name, fit in fits.items()}
 
-    `train` is what the baselines are fitted on; `shared_prompts` counts prompts that are there too.
+
+def describe(pairs: Comparisons, train: Comparisons | None, results: Mapping[str, Floats]) -> dict[str, Any]:
+    """Count what a data set holds, and measure its labellers and the `baselines`, which need no reward model.
+
+    `train` is what those were fitted on; `shared_prompts` counts prompts that are there too.
     """
     labels = slice_labels(pairs, pairs.lengths())
     seen = None if train is None else set(train.openings)
@@ -37,20 +44,22 @@ def describe(pairs: Comparisons, train: Comparisons | None) -> dict[str, Any]:
         "same_text": pairs.same_text,
         "labellers": between_labellers(pairs),
         "rank_length_correlation": _with_length(pairs, _goodness(pairs)),
-        "baselines": {
-            "length": _sliced(baseline_results(pairs, train, fit_length), pairs, labels),
-            "bag_of_words": _sliced(baseline_results(pairs, train, fit_words), pairs, labels),
-        },
+        "baselines": {name: _sliced(found, pairs, labels) for name, found in results.items()},
     }
 
 
-def measure(pairs: Comparisons, scores: Floats, scale: float) -> dict[str, Any]:
-    """Measure the scores (M,) of all completions; times `scale` their differences are as the model was trained on."""
+def measure(pairs: Comparisons, scores: Floats, scale: float, baselines: Mapping[str, Floats]) -> dict[str, Any]:
+    """Measure the scores (M,) of all completions; times `scale` their differences are as the model was trained on.
+
+    `ahead_of` is the accuracy minus that of each of the `baselines`, pair by pair.
+    """
+    results = pair_results(scores, pairs)
     labels = slice_labels(pairs, pairs.lengths())
     difference = scores[pairs.better] - scores[pairs.worse]
     on_ties = np.abs(scores[pairs.ties[:, 0]] - scores[pairs.ties[:, 1]])
     return {
-        **_sliced(pair_results(scores, pairs), pairs, labels),
+        **_sliced(results, pairs, labels),
+        "ahead_of": {name: ahead(results, other, pairs.clusters) for name, other in baselines.items()},
         "calibration": calibration(difference * scale, pairs.clusters),
         "labellers": with_labellers(scores, pairs),
         "score_length_correlation": _with_length(pairs, [scores[places] for places in pairs.places]),

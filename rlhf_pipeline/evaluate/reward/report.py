@@ -27,7 +27,7 @@ MOST_SLICES = 8
 
 def sections(report: Mapping[str, Any]) -> list[Section]:
     """Every table of the report that has rows."""
-    makers = (_accuracy, _slices, _calibration, _labellers, _length, _eos, _counts)
+    makers = (_accuracy, _ahead, _slices, _calibration, _labellers, _length, _eos, _counts)
     return [section for make in makers for section in make(report) if section.rows]
 
 
@@ -54,6 +54,26 @@ def _accuracy(report: Mapping[str, Any]) -> Iterator[Section]:
     rows.append(["pairs (prompts)", *(f"{found['pairs']} ({found['prompts']})" for found in data.values())])
     note = "[..] 95 % intervals over prompts; " + (_not_held_out(data) or HELD_OUT)
     yield Section("Pairs ordered as the labellers ranked them", ["scored by", *data], rows, note)
+
+
+def _ahead(report: Mapping[str, Any]) -> Iterator[Section]:
+    data = report["data"]
+    rows = [
+        [f"{reward} vs {base}", *(ahead_text(found["rewards"][reward]["ahead_of"][key]) for found in data.values())]
+        for reward in report["ids"]
+        for base in BASELINES
+        if any(found["rewards"][reward]["ahead_of"][key := base.replace(" ", "_")] for found in data.values())
+    ]
+    note = "accuracy minus the baseline's, pair by pair; shown to be ahead where the interval lies above 0"
+    yield Section("Ahead of the baselines on the same pairs", ["who", *data], rows, note)
+
+
+def ahead_text(estimate: Mapping[str, Any] | None) -> str:
+    """A difference of shares with its interval: `+.02 [-.01, +.05]`."""
+    if estimate is None:
+        return "-"
+    mean, low, high = (f"{value:+.2f}".replace("0.", ".", 1) for value in (estimate["mean"], *estimate["ci95"]))
+    return f"{mean} [{low}, {high}]"
 
 
 def _not_held_out(data: Mapping[str, Any]) -> str:

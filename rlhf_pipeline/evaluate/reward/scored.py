@@ -58,27 +58,41 @@ def too_long(
     return found
 
 
-def score_all(model: RewardModel, pairs: Comparisons) -> Floats:
-    """Score every completion of `pairs`, (M,)."""
+def score_all(model: RewardModel, pairs: Comparisons, places: Sequence[str]) -> Floats:
+    """Score every completion of `pairs`, (M,), whose rankings are from `places`; a score that is none is refused."""
     answers = _with_bar(pairs.answers, f"encoding for {model.name}")
     rows = [model.encode(answer.prompt, answer.completion, answer.finished) for answer in answers]
-    return np.asarray(model.score_ids(rows), dtype=np.float64)
+    first_ranking = {place: row for row in reversed(range(len(places))) for place in pairs.places[row]}
+    return _scores(model, rows, [places[first_ranking[number]] for number in range(len(rows))])
 
 
-def probe_eos(model: RewardModel, pairs: Comparisons) -> dict[str, Any]:
+def probe_eos(model: RewardModel, pairs: Comparisons, places: Sequence[str]) -> dict[str, Any]:
     """Score completions with EOS, without it, and their prompts alone, on at most `PROBED_RANKINGS` rankings."""
     count = len(pairs.rankings)
     chosen = sorted(Random(0).sample(range(count), min(count, PROBED_RANKINGS)))
     answers = [pairs.answers[place] for row in chosen for place in pairs.places[row]]
-    clusters = [pairs.openings[row] for row in chosen for _ in pairs.places[row]]
+    from_ranking = [row for row in chosen for _ in pairs.places[row]]
     ended, cut_off = (
         [model.encode(answer.prompt, answer.completion, finished) for answer in answers] for finished in (True, False)
     )
     alone = [encode_prompt(model.tokenizer, answer.prompt) for answer in answers]
     fitting = [n for n, row in enumerate(ended) if len(row) <= model.positions]  # one EOS more may be one too many
     rows = [several[n] for several in (ended, cut_off, alone) for n in fitting]
-    scores = np.asarray(model.score_ids(rows), dtype=np.float64).reshape(3, -1)
-    return eos_and_prompt(scores[0], scores[1], scores[2], [clusters[n] for n in fitting])
+    scores = _scores(model, rows, [places[from_ranking[n]] for n in fitting] * 3).reshape(3, -1)
+    return eos_and_prompt(scores[0], scores[1], scores[2], [pairs.openings[from_ranking[n]] for n in fitting])
+
+
+def _scores(model: RewardModel, rows: Sequence[list[int]], places: Sequence[str]) -> Floats:
+    """Score rows (B,) that come from rankings at `places` (B,); NaN and infinity are a `ModelError`."""
+    scores = np.asarray(model.score_ids(rows), dtype=np.float64)
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise ModelError(
+            f"{places[wrong[0]]}: {model.name} scores a completion {scores[wrong[0]]:g}, and {len(wrong)} of "
+            f"{len(scores)} so; its weights are broken or overflow: name another with `--reward`, or train it again "
+            "with a lower `--learning_rate`"
+        )
+    return scores
 
 
 def _longest(model: RewardModel, ranking: Ranking, where: str) -> int:

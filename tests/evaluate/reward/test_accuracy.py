@@ -36,7 +36,7 @@ def test_few_prompts_give_a_wide_interval() -> None:
     few, many = estimate(results, ["p", "q"] * 20), estimate(results, range(40))
     by_prompt = estimate(results, ["p"] * 20 + ["q"] * 20)
     assert few["mean"] == many["mean"] == by_prompt["mean"] == 0.5
-    assert by_prompt["ci95"] == [0, 1]
+    assert by_prompt["ci95"] == pytest.approx([0, 1], abs=1e-3)
     assert many["ci95"][0] > 0.3
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
 
+from rlhf_pipeline.evaluate.reward import comparisons
 from rlhf_pipeline.evaluate.reward.baselines import (
-    Bag,
-    Differences,
     baseline_results,
     fit_bradley_terry,
     fit_length,
@@ -18,6 +18,7 @@ from rlhf_pipeline.evaluate.reward.baselines import (
     fold_of,
 )
 from rlhf_pipeline.evaluate.reward.comparisons import Comparisons
+from rlhf_pipeline.evaluate.reward.words import Sparse, WordCounts, count_words
 from rlhf_pipeline.evaluate.statistics import clustered_mean
 from tests.evaluate.reward.rankings import pairs_of, planted, ranking
 
@@ -87,40 +88,66 @@ def test_folds_keep_a_prompt_together_and_are_of_equal_size() -> None:
     assert fold_of(names[::-1]).tolist() == folds[::-1].tolist()
 
 
+def one_column(*values: float) -> Sparse:
+    """Texts with one feature."""
+    count = len(values)
+    return Sparse(np.arange(count + 1), np.zeros(count, dtype=np.int32), np.array(values), 1)
+
+
 def test_bradley_terry_by_hand() -> None:
     """One feature, three wins and one loss: at the optimum 3 (1 - p) - p = penalty w, with p = sigmoid(w)."""
-    rows, ones = np.arange(4), np.array([1.0, 1, 1, -1])
-    found = fit_bradley_terry(Differences(4, 1, rows, np.zeros(4, dtype=np.int64), ones), penalty=0.5)
+    features = one_column(3, 2)
+    better, worse = np.array([0, 0, 0, 1]), np.array([1, 1, 1, 0])
+    found = fit_bradley_terry(features, better, worse, 0.5, np.zeros(1))
     p = 1 / (1 + math.exp(-found[0]))
     assert 3 * (1 - p) - p == pytest.approx(0.5 * found[0], abs=1e-4)
-    free = fit_bradley_terry(Differences(4, 1, rows, np.zeros(4, dtype=np.int64), ones), penalty=1e-9)
-    assert free[0] == pytest.approx(math.log(3), abs=1e-3)
+    free = fit_bradley_terry(features, better, worse, 1e-9, np.array([-1.0]))
+    assert free[0] == pytest.approx(math.log(3), abs=1e-3), "from wherever it starts"
 
 
-def dense_rows(differences: Differences) -> np.ndarray:
-    rows = np.zeros((differences.count, differences.width))
-    np.add.at(rows, (differences.row, differences.column), differences.values)
-    return rows
+def test_bradley_terry_finds_the_minimum_of_many_features() -> None:
+    """The gradient, by differences of rows that are made here, is 0."""
+    draw = np.random.default_rng(0)
+    texts = [" ".join(draw.choice(list("abcdefgh"), 6)) for _ in range(60)]
+    counts = count_words(texts)
+    features = counts.features(counts.most_frequent(np.arange(60), 8, 2))
+    better, worse = draw.integers(0, 60, 200), draw.integers(0, 60, 200)
+    weights = fit_bradley_terry(features, better, worse, 2.0, np.zeros(8))
+    rows = np.array([[math.log1p(text.split().count(word)) for word in counts.vocabulary] for text in texts])
+    columns = [counts.vocabulary.index(word) for word in counts.most_frequent(np.arange(60), 8, 2)]
+    x = (rows[better] - rows[worse])[:, columns]
+    gradient = 2.0 * weights - x.T @ (1 / (1 + np.exp(x @ weights)))
+    assert np.abs(gradient).max() < 1e-3 < np.abs(weights).max()
 
 
-def test_differences_are_of_log_counts() -> None:
-    pairs = pairs_of(ranking("p", ("cat cat dog", "dog bird")), ranking("q", ("bird", "cat")))
-    bag = Bag.of(["cat dog", "cat bird dog", "bird", "once"])
-    assert set(bag.words) == {"cat", "dog", "bird"}
-    found = bag.differences(pairs, np.array([0]))
-    [dense] = dense_rows(found)
-    assert dense[bag.words["cat"]] == pytest.approx(math.log(3))
-    assert dense[bag.words["dog"]] == 0
-    assert dense[bag.words["bird"]] == pytest.approx(-math.log(2))
-    weights = np.array([2.0 if word == "cat" else 0.0 for word in bag.words])
-    assert bag.scores(pairs, weights) == pytest.approx([2 * math.log(3), 0, 0, 2 * math.log(2)])
-    assert found.loss(weights) == pytest.approx(math.log1p(math.exp(-2 * math.log(3))))
+def test_texts_are_counted_once_for_all_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[str]()
+
+    def count(texts: Iterable[str]) -> WordCounts:
+        kept = list(texts)
+        seen.extend(kept)
+        return count_words(kept)
+
+    monkeypatch.setattr(comparisons, "count_words", count)
+    pairs = pairs_of(*planted(40, seed=0, signal=True))
+    baseline_results(pairs, None, fit_words)
+    assert len(seen) == len(pairs.answers)
 
 
-def test_rows_are_numbered_anew() -> None:
-    three = Differences(3, 2, np.array([0, 1, 2, 2]), np.array([0, 1, 0, 1]), np.array([1.0, 2, 3, 4]))
-    assert dense_rows(three.rows(np.array([2]))).tolist() == [[3, 4]]
-    assert dense_rows(three.rows(np.array([0, 2]))).tolist() == [[1, 0], [3, 4]]
+def test_pairs_cost_no_memory_for_their_words() -> None:
+    """Forty completions of a prompt make 780 pairs, of 60 words each: as rows of numbers, tens of megabytes."""
+    draw = np.random.default_rng(0)
+    vocabulary = [f"w{n}" for n in range(300)]
+    rows = [ranking(f"p{n}", [" ".join(draw.permutation(vocabulary)[:60]) for _ in range(40)]) for n in range(8)]
+    pairs = pairs_of(*rows)
+    places = np.arange(len(pairs.better))
+    fit_words(pairs, places[:1])  # imports what it needs
+    tracemalloc.start()
+    fit_words(pairs, places)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(places) == 8 * 780
+    assert peak < 4e6
 
 
 def test_words_that_are_too_rare_leave_a_coin() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from rlhf_pipeline import cli
 from rlhf_pipeline.artifacts import Store
@@ -88,7 +91,7 @@ def test_page_and_plot_lie_beside_it(folder: Path) -> None:
     page = (folder / "artifacts/runs/r/evaluation-reward.md").read_text()
     assert page.startswith("# Reward models of run `r`")
     assert "cross-fitted by prompt" in page
-    assert page.count("\n## ") == 7
+    assert page.count("\n## ") == 8
     assert (folder / "artifacts/runs/r/evaluation-reward.png").read_bytes().startswith(PNG)
 
 
@@ -162,14 +165,25 @@ def test_long_rankings_are_refused_or_counted(folder: Path) -> None:
 
 
 def test_one_prompt_is_measured_without_pretending(folder: Path) -> None:
-    """No baseline can be fitted, nothing correlates, and the interval spans what was seen."""
+    """No baseline can be fitted, nothing correlates, and the interval spans all there is."""
     write(folder / "held-out.jsonl", rows(1))
     command.main(argv())
     data = report(folder)["data"]["held-out.jsonl"]
     assert data["baselines"]["length"]["accuracy"] is None
     assert data["labellers"] is None
     assert data["rewards"]["./rm"]["score_length_correlation"] is None
-    assert data["rewards"]["./rm"]["accuracy"]["clusters"] == 1
+    accuracy = data["rewards"]["./rm"]["accuracy"]
+    assert (accuracy["clusters"], accuracy["ci95"]) == (1, [0, 1])
+    assert data["rewards"]["./rm"]["calibration"]["log_loss"]["ci95"] is None
+    assert set(data["rewards"]["./rm"]["ahead_of"].values()) == {None}
+
+
+def test_scores_that_are_no_numbers_are_refused_before_anything_is_written(folder: Path) -> None:
+    weights = load_file(folder / "rm/model.safetensors")
+    save_file({name: torch.full_like(one, math.nan) for name, one in weights.items()}, folder / "rm/model.safetensors")
+    with pytest.raises(ModelError, match=r"held-out.jsonl:1: base-.* scores a completion nan, and 30 of 30 so"):
+        command.main(argv())
+    assert not list(folder.glob("artifacts/runs/*/evaluation*"))
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def test_every_answer_is_scored_once_in_the_models_own_form(tmp_path: Path, kind
         ranking(QUESTION, texts, finished=ended, labeler="ann"),
         ranking(QUESTION, texts[:2], [1, 0], finished=ended[:2], labeler="bob"),
     )
-    scores = score_all(model, pairs)
+    scores = score_all(model, pairs, ["a:1", "a:2"])
     prompt = QUESTION[0]["content"]
     expected = [
         model.tokenizer(rendered(kind, prompt, text), add_special_tokens=False)["input_ids"]
@@ -56,14 +56,14 @@ def test_every_answer_is_scored_once_in_the_models_own_form(tmp_path: Path, kind
 
 def test_normalisation_is_applied_once(tmp_path: Path) -> None:
     pairs = pairs_of(ranking("p", ["a", "b"]))
-    plain = score_all(loaded(tmp_path, "bytes"), pairs)
-    shifted = score_all(loaded(tmp_path, "bytes", reward_offset=0.5, reward_scale=4.0), pairs)
+    plain = score_all(loaded(tmp_path, "bytes"), pairs, ["a:1"])
+    shifted = score_all(loaded(tmp_path, "bytes", reward_offset=0.5, reward_scale=4.0), pairs, ["a:1"])
     assert shifted == pytest.approx((plain - 0.5) / 4, abs=1e-6)
 
 
 def test_eos_is_put_and_taken_whatever_the_data_says(tmp_path: Path, rows: list[list[int]]) -> None:
     model = loaded(tmp_path, "bytes")
-    found = probe_eos(model, pairs_of(ranking("p", ["a", "b"], finished=[True, False])))
+    found = probe_eos(model, pairs_of(ranking("p", ["a", "b"], finished=[True, False])), ["a:1"])
     prompt, a, b = (model.tokenizer(text)["input_ids"] for text in ("p", "a", "b"))
     eos = [model.tokenizer.eos_token_id]
     assert sorted(rows) == sorted([prompt, prompt, *(prompt + x + end for x in (a, b) for end in (eos, []))])
@@ -78,7 +78,7 @@ def test_eos_is_put_and_taken_whatever_the_data_says(tmp_path: Path, rows: list[
 
 def test_an_eos_that_has_no_room_is_left_out(tmp_path: Path) -> None:
     model = loaded(tmp_path, "bytes", max_position_embeddings=6)
-    found = probe_eos(model, pairs_of(ranking("p", ["a" * 5, "b"], finished=[False, True])))
+    found = probe_eos(model, pairs_of(ranking("p", ["a" * 5, "b"], finished=[False, True])), ["a:1"])
     assert found["with_eos"]["n"] == found["without_eos"]["n"] == 1
 
 
