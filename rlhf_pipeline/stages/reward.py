@@ -30,6 +30,7 @@ from rlhf_pipeline.records import Demonstration, Ranking
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from rlhf_pipeline.prepared import Prepared
     from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.scoring import RewardModel
 
@@ -150,7 +151,7 @@ def run(
 
     from rlhf_pipeline.arguments import trainer_arguments
     from rlhf_pipeline.models import adapter_base, check_classifier, load_config
-    from rlhf_pipeline.prepared import prepare, ranking_encoder, report, room, with_margins
+    from rlhf_pipeline.prepared import report, room, with_margins
     from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
@@ -165,16 +166,7 @@ def run(
     arguments.max_length = room(config, arguments.max_length)
     if settings.use_margins:
         rows = with_margins(rows, settings.ties, settings.on_bad_row)
-    same: Counter[str] = Counter()
-    encode = ranking_encoder(
-        tokenizer,
-        arguments.max_length,
-        settings.on_long_row,
-        ties=settings.ties,
-        use_margins=settings.use_margins,
-        left_out=same,
-    )
-    prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
+    prepared, left_out = prepare_groups(rows, tokenizer, arguments.max_length, settings, arguments.seed)
     zero, too_long = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
 
     arguments.seed += settings.member
@@ -192,7 +184,7 @@ def run(
             peft_config=get_peft_config(model_config),
         )
         pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
-        counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties) + same)
+        counts = report(job, rows, prepared, pairs, left_out)
         counts |= report_demonstrations(job, demonstrations, zero, too_long)
         train_and_publish(
             trainer,
@@ -204,6 +196,25 @@ def run(
             measure=lambda: {**accuracy_interval(trainer), **normalize(trainer, zero)},
             also_save=model.config.save_pretrained,
         )
+
+
+def prepare_groups(
+    rows: Rows[Ranking], tokenizer: PreTrainedTokenizerBase, room: int, settings: RewardSettings, seed: int
+) -> tuple[Prepared[Ranking], Counter[str]]:
+    """Split and encode the rankings; also count the pairs that are not compared, by the reason."""
+    from rlhf_pipeline.prepared import prepare, ranking_encoder
+
+    same: Counter[str] = Counter()
+    encode = ranking_encoder(
+        tokenizer,
+        room,
+        settings.on_long_row,
+        ties=settings.ties,
+        use_margins=settings.use_margins,
+        left_out=same,
+    )
+    prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=seed)
+    return prepared, dropped(rows.records, settings.ties) + same
 
 
 def first_model(
