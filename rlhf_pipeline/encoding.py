@@ -9,7 +9,7 @@ Left out: tools, images, and the loss mask of every assistant turn (the last tur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -57,6 +57,35 @@ def encode_completion(
     extends = together[: len(prompt_ids)] == prompt_ids
     ids = together[len(prompt_ids) :] if extends else _ids(tokenizer, text)
     return _close(tokenizer, ids, finished)
+
+
+def decode_completion(tokenizer: PreTrainedTokenizerBase, prompt: Text, ids: Sequence[int]) -> str:
+    """Decode C ids that were sampled after `encode_prompt(tokenizer, prompt)`: the text that `encode_completion` takes.
+
+    What ids say after their prompt need not be what they say alone: a SentencePiece tokenizer drops the blank that a
+    text begins with, so they say "there" where the policy wrote " there". After messages that blank may be their
+    template's, and no part of the answer: it is left out, unless only the text with it is encoded into these ids.
+    """
+    prompt_ids = encode_prompt(tokenizer, prompt)
+    alone, before, whole = (_text(tokenizer, some) for some in (ids, prompt_ids, [*prompt_ids, *ids]))
+    if not whole.startswith(before):
+        return alone
+    after = whole.removeprefix(before)
+    if after == alone or isinstance(prompt, str):
+        return after
+    with_blank = _is_encoded_as(tokenizer, prompt, after, ids) and not _is_encoded_as(tokenizer, prompt, alone, ids)
+    return after if with_blank else alone
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids), skip_special_tokens=True))
+
+
+def _is_encoded_as(tokenizer: PreTrainedTokenizerBase, prompt: Text, text: str, ids: Sequence[int]) -> bool:
+    try:
+        return encode_completion(tokenizer, prompt, text, finished=False) == list(ids)
+    except ModelError:  # the template takes no such answer, so it is none that the policy was trained on
+        return False
 
 
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str, *, special: bool = False) -> list[int]:

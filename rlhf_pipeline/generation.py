@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .decoding import decode, evaluating, left_pad, position_ids, stop_ids
-from .encoding import encode_prompt
+from .encoding import decode_completion, encode_prompt
 from .errors import ModelError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def sample(
             rows, _ = decode(forward, ids, mask, torch.from_numpy(noise).to(ids.device), stops, temperature)
             for n, i in enumerate(places):
                 token_ids[i] = rows[n * num_return_sequences : (n + 1) * num_return_sequences]
-    return [[_completion(tokenizer, ids, stops) for ids in token_ids[i]] for i in range(len(prompts))]
+    return [[_completion(tokenizer, prompt, ids, stops) for ids in token_ids[i]] for i, prompt in enumerate(prompts)]
 
 
 def logprobs(
@@ -102,10 +102,10 @@ def _uniforms(seed: int, place: int, samples: int, length: int) -> np.ndarray[An
     return np.random.default_rng([seed, place]).random((samples, length))
 
 
-def _completion(tokenizer: PreTrainedTokenizerBase, token_ids: list[int], stops: list[int]) -> Completion:
+def _completion(tokenizer: PreTrainedTokenizerBase, prompt: Text, token_ids: list[int], stops: list[int]) -> Completion:
     finished = token_ids[-1] in stops
-    text = tokenizer.decode(token_ids[:-1] if finished else token_ids, skip_special_tokens=True)
-    return Completion(str(text), token_ids, finished)
+    text = decode_completion(tokenizer, prompt, token_ids[:-1] if finished else token_ids)
+    return Completion(text, token_ids, finished)
 
 
 def _batches(rows: Sequence[list[int]], batch_size: int, samples: int) -> Iterator[list[int]]:

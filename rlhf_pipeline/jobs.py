@@ -26,8 +26,9 @@ from rlhf_pipeline.derived import file_hash
 from rlhf_pipeline.errors import ConfigError, LaunchError
 from rlhf_pipeline.launch.processes import this_rank, world_size
 
-KEY_VERSION = 2
-"""Rises when the same inputs come to mean another result; 2: a prompt's side hangs on its own hash alone."""
+KEY_VERSION = 3
+"""Rises when the same inputs come to mean another result; 2: a prompt's side hangs on its own hash alone; 3: or
+on that of a conversation whose rows open in several ways."""
 DONE = "published.json"
 INPUTS = "inputs.json"
 BATCH_SETTINGS = frozenset({

@@ -5,6 +5,8 @@ Every row that was read is trained on, held out, or set aside with its reason; `
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from tqdm import tqdm
 
 from rlhf_pipeline.data.pairs import Ties, compared_pairs
-from rlhf_pipeline.data.sources import Rows
+from rlhf_pipeline.data.sources import BadRow, OnBadRow, Rows
 from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.encoding import LongRow, OnLongRow, encode_completion, encode_prompt, fit
 from rlhf_pipeline.errors import DataError, ModelError
@@ -28,12 +30,13 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prepared(Generic[R]):
-    """What a trainer gets, what was held out of it, and what did not fit."""
+    """What a trainer gets, what was held out of it, what did not fit, and places of rankings without a comparison."""
 
     train: list[Example]
     held_out: list[Example]
     held_out_records: list[R]
     long: list[LongRow]
+    without_pairs: list[str]
 
 
 def prepare(
@@ -53,17 +56,20 @@ def prepare(
         train, held_out = by_prompt(rows.records, eval_fraction, seed)
     except DataError as error:
         raise DataError(f"{rows.where(0)}: {error}; add rows, or pass `--eval_fraction 0`") from error
-    prepared: Prepared[R] = Prepared([], [], [], [])
+    prepared: Prepared[R] = Prepared([], [], [], [], [])
     for records, examples in ((train, prepared.train), (held_out, prepared.held_out)):
         for record in tqdm(records, desc="encoding", unit="row", delay=2, leave=False, disable=None):
             encoded = _encoded(encode, record, places[id(record)])
             if isinstance(encoded, LongRow):
                 prepared.long.append(encoded)
                 continue
+            if not encoded:
+                prepared.without_pairs.append(places[id(record)])
+                continue
             examples.extend(encoded)
             if examples is prepared.held_out:
                 prepared.held_out_records.append(record)
-    _need_rows(prepared, rows)
+    _need_rows(prepared, rows, eval_fraction)
     return prepared
 
 
@@ -74,16 +80,20 @@ def _encoded(encode: Callable[[R, str], list[Example] | LongRow], record: R, whe
         raise ModelError(f"{where}: {error}") from error
 
 
-def _need_rows(prepared: Prepared[R], rows: Rows[R]) -> None:
-    if not prepared.train and prepared.long:
+def _need_rows(prepared: Prepared[R], rows: Rows[R], eval_fraction: float) -> None:
+    start, long = f"{rows.where(0)} and what follows", len(prepared.long)
+    if not prepared.train and long:
         raise DataError(
-            f"{rows.where(0)} and what follows: no row is left to train on "
-            f"({len(prepared.long)} too long); raise the length limit, or pass `--on_long_row truncate`"
+            f"{start}: no row is left to train on ({long} too long); raise the length limit, or pass "
+            "`--on_long_row truncate`"
         )
     if not prepared.train:
+        raise DataError(f"{start}: no row prefers one completion to another; pass rankings whose ranks do not all tie")
+    if eval_fraction and not prepared.held_out:
+        why = f"{long} rows too long, {len(prepared.without_pairs)} with nothing to compare, on both sides"
         raise DataError(
-            f"{rows.where(0)} and what follows: no row prefers one completion to another; pass rankings whose ranks "
-            "do not all tie"
+            f"{start}: no row is left to hold out ({why}); add rows, raise `--eval_fraction`, or pass "
+            "`--eval_fraction 0`"
         )
 
 
@@ -100,10 +110,12 @@ def report(
     """
     job.set_aside("bad_rows", [bad.to_dict() for bad in rows.bad])
     job.set_aside("long_rows", [asdict(row) for row in prepared.long])
+    job.set_aside("rows_without_pairs", [{"where": where} for where in prepared.without_pairs])
     counts = {
-        "rows_used": len(rows.records) - len(prepared.long),
+        "rows_used": len(rows.records) - len(prepared.long) - len(prepared.without_pairs),
         "rows_bad": len(rows.bad),
         "rows_long": len(prepared.long),
+        "rows_without_pairs": len(prepared.without_pairs),
         "train_examples": len(prepared.train),
         "held_out_examples": len(prepared.held_out),
     }
@@ -145,11 +157,13 @@ def ranking_encoder(
     *,
     ties: Ties = "skip",
     use_margins: bool = False,
+    left_out: Counter[str] | None = None,
 ) -> Callable[[Ranking, str], list[Example] | LongRow]:
     """Encode a ranking of K into one group (`ranking/collator.py`), or into nothing where no pair is left to compare.
 
-    Completions end with EOS only where they finished, and equal ones share a row. With `use_margins` a margin is the
-    difference of the ranking's scores; raises `DataError` naming a ranking that has none. `length` is the longest row.
+    Completions end with EOS only where they finished, and equal ones share a row. Pairs of different text whose rows
+    are equal, as where the chat template trims, compare nothing: they are counted in `left_out` as "same tokens".
+    With `use_margins` a margin is the difference of the ranking's scores. `length` is the longest row.
     """
 
     def encode(record: Ranking, where: str) -> list[Example] | LongRow:
@@ -161,14 +175,17 @@ def ranking_encoder(
         if isinstance(fitted, LongRow):
             return fitted
         prompt = encode_prompt(tokenizer, fitted)
-        pairs = compared_pairs(record, ties)
+        asked = compared_pairs(record, ties)
+        pairs = [(better, worse) for better, worse in asked if completions[better] != completions[worse]]
+        if left_out is not None:
+            left_out["same tokens"] += len(asked) - len(pairs)
         rows = list(dict.fromkeys(tuple(prompt + completions[number]) for pair in pairs for number in pair))
-        row = {number: rows.index(tuple(prompt + ids)) for number, ids in enumerate(completions) if pairs}
+        row = {number: rows.index(tuple(prompt + completions[number])) for pair in pairs for number in pair}
         group: Example = {
             "input_ids": [list(ids) for ids in rows],
             "better": [row[better] for better, _ in pairs],
             "worse": [row[worse] for _, worse in pairs],
-            "margin": _margins(record, pairs, where) if use_margins else [0.0] * len(pairs),
+            "margin": margins(record, pairs, where) if use_margins else [0.0] * len(pairs),
             "tied": [record.ranks[better] == record.ranks[worse] for better, worse in pairs],
             "length": max(map(len, rows), default=0),
         }
@@ -177,13 +194,40 @@ def ranking_encoder(
     return encode
 
 
-def _margins(record: Ranking, pairs: Sequence[tuple[int, int]], where: str) -> list[float]:
-    """By how much each better completion's score exceeds the worse one's; a tie has no margin."""
-    scores = record.scores
+def margins(record: Ranking, pairs: Sequence[tuple[int, int]], where: str) -> list[float]:
+    """By how much each better completion's score exceeds the worse one's; a tie has no margin.
+
+    Raises `DataError` where there are no scores, or where they put a worse completion first: a margin below zero would
+    ask the better one to trail.
+    """
+    scores, ranks = record.scores, record.ranks
     if scores is None:
         raise DataError(f"{where}: no `scores`, which margins come from; add them, or leave `use_margins` out")
-    ranks = record.ranks
+    for a, b in pairs:
+        if ranks[a] != ranks[b] and scores[a] < scores[b]:
+            raise DataError(
+                f"{where}: completion {a} is ranked above completion {b}, but `scores` say {scores[a]:g} and "
+                f"{scores[b]:g}; correct the row, or leave `use_margins` out"
+            )
     return [float(scores[a] - scores[b]) if ranks[a] != ranks[b] else 0.0 for a, b in pairs]
+
+
+def with_margins(rows: Rows[Ranking], ties: Ties, on_bad_row: OnBadRow) -> Rows[Ranking]:
+    """Move the rankings that give no margins to the bad rows; raises the first one's `DataError` under "error"."""
+    kept: Rows[Ranking] = Rows([], [], list(rows.bad), rows.dropped)
+    for record, where in zip(rows.records, rows.places, strict=True):
+        try:
+            margins(record, compared_pairs(record, ties), where)
+        except DataError as error:
+            if on_bad_row == "error":
+                raise
+            kept.bad.append(BadRow(where, str(error).removeprefix(f"{where}: "), json.dumps(record.to_dict())))
+            continue
+        kept.records.append(record)
+        kept.places.append(where)
+    if not kept.records:
+        raise DataError(f"{rows.where(0)} and what follows: no row gives margins; leave `use_margins` out")
+    return kept
 
 
 def document_encoder(tokenizer: PreTrainedTokenizerBase) -> Callable[[Document, str], list[Example] | LongRow]:

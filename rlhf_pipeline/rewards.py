@@ -24,6 +24,7 @@ from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.ensemble import member_ids, member_offsets
 from rlhf_pipeline.bases import HUB_PREFIX, Checkpoint, find_checkpoint
 from rlhf_pipeline.derived import file_hash
+from rlhf_pipeline.encoding import decode_completion
 from rlhf_pipeline.errors import ConfigError, ModelError, TrainingError, first_line
 
 if TYPE_CHECKING:
@@ -211,7 +212,7 @@ def load_rewards(
     models: list[RewardModel] = []
     for reward in rewards:
         if reward.checkpoint is None:
-            functions.append(function_reward(reward, stops))
+            functions.append(function_reward(reward, tokenizer, stops))
         else:
             loading = {"over": over, "bf16": bf16, "reduction": reduction, **options}
             models.append(load_reward_model(store, reward.checkpoint, device, **loading))
@@ -244,7 +245,7 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
             rows = model.rows(prompts, completions, finished, ended)
         else:
             sampled = (ids[:-1] if end else ids for ids, end in zip(completion_ids, finished, strict=True))
-            texts = [str(tokenizer.decode(ids, skip_special_tokens=True)) for ids in sampled]
+            texts = [decode_completion(tokenizer, *row) for row in zip(prompts, sampled, strict=True)]
             rows = model.rows(prompts, texts, finished)
         scores = model.member_scores(rows)
         if log_metric is not None and model.members > 1:
@@ -255,8 +256,11 @@ def model_reward(model: RewardModel, tokenizer: PreTrainedTokenizerBase, stops: 
     return reward
 
 
-def function_reward(reward: Reward, stops: Collection[int]) -> RewardFunction:
-    """Make a reward function of a user's: facts as objects, and whether each completion ended by itself."""
+def function_reward(reward: Reward, tokenizer: PreTrainedTokenizerBase, stops: Collection[int]) -> RewardFunction:
+    """Make a reward function of a user's: facts as objects, and whether each completion ended by itself.
+
+    A completion of plain text is what the policy's `tokenizer` makes of it after its prompt: TRL decodes it alone.
+    """
     function = reward.function
     if function is None:
         raise ValueError(f"{reward.name} is no function")
@@ -266,8 +270,12 @@ def function_reward(reward: Reward, stops: Collection[int]) -> RewardFunction:
     ) -> list[float]:
         facts = [json.loads(text) for text in columns["facts"]]
         finished = _finished(completion_ids, stops)
+        texts = [
+            decode_completion(tokenizer, prompt, ids) if isinstance(completion, str) else completion
+            for prompt, completion, ids in zip(prompts, completions, completion_ids, strict=True)
+        ]
         scores = function(
-            prompts=prompts, completions=completions, completion_ids=completion_ids, finished=finished, facts=facts
+            prompts=prompts, completions=texts, completion_ids=completion_ids, finished=finished, facts=facts
         )
         if len(scores) != len(completions):
             raise TrainingError(

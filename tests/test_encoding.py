@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rlhf_pipeline.encoding import LongRow, encode_completion, encode_prompt, fit
+from rlhf_pipeline.encoding import LongRow, decode_completion, encode_completion, encode_prompt, fit
 from rlhf_pipeline.errors import DataError, ModelError
 from rlhf_pipeline.tokenization import PLAIN_TEMPLATE
 from tests.tiny import CHAT_TEMPLATE, make_tokenizer
+from tests.vocabularies import vocabulary
 
 EOS, SPACE = 1, 222
 USER = [{"role": "user", "content": "hi"}]
@@ -203,3 +206,50 @@ def test_system_message_stays(chat: PreTrainedTokenizerFast) -> None:
     assert fit(chat, prompt, 0, 36, "x:1", "truncate") == dialogue("hree", system="be kind")
     alone = [{"role": "system", "content": "be kind"}]
     assert fit(chat, alone, 0, 22, "x:1", "truncate") == [{"role": "system", "content": "ind"}]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "bpe", "pieces"])
+@pytest.mark.parametrize("completion", [" the cat", "!", ", the dog ran .", "  two blanks"])
+@pytest.mark.parametrize("chat", [False, True], ids=["plain", "chat"])
+def test_a_completion_is_decoded_to_the_text_that_it_encodes(kind: str, completion: str, chat: bool) -> None:
+    """SentencePiece's decoder drops the blank that ids begin with, and its templates write one of their own."""
+    tokenizer = vocabulary(kind)
+    prompt = USER if chat else "say some"
+    found = encode_completion(tokenizer, prompt, completion, finished=False)
+    assert decode_completion(tokenizer, prompt, found) == completion
+
+
+def test_a_sampled_completion_keeps_its_blank() -> None:
+    """Ids that no text is encoded into: what follows a plain prompt is read after it, an answer to messages alone."""
+    tokenizer = vocabulary("pieces")
+    sampled = tokenizer.convert_tokens_to_ids(["▁", "c", "a", "t"])
+    assert tokenizer.decode(sampled) == "cat"
+    assert tokenizer("say cat")["input_ids"][-len(sampled) :] != sampled
+    assert decode_completion(tokenizer, "say", sampled) == " cat"
+    assert decode_completion(tokenizer, USER, sampled) == "cat"
+    assert decode_completion(tokenizer, "say", []) == ""
+
+
+def test_a_completion_that_begins_inside_a_letter_is_decoded_alone() -> None:
+    """A prompt that the tokenizer cannot tell from what follows: its decoded form is not how the whole begins."""
+    tokenizer = vocabulary("bytes")
+    first, second = tokenizer("é")["input_ids"]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A <half>", special_tokens=[("<half>", first)]
+    )
+    assert decode_completion(tokenizer, "a", [second]) == tokenizer.decode([second])
+
+
+def test_published_pieces_keep_their_blanks() -> None:
+    """The tokenizer of stories260K (Llama's form), where REAL_DATA names a folder that holds it."""
+    folder = Path(os.environ.get("REAL_DATA", "")) / "models" / "stories260K"
+    if not (folder / "tokenizer_config.json").is_file():
+        pytest.skip("REAL_DATA=<folder with models/stories260K> is not set")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for prompt, completion in (
+        ("Once upon a time", " there was a cat"),
+        ("TL;DR:", " My dog ate it"),
+        ("a", "!"),
+    ):
+        found = encode_completion(tokenizer, prompt, completion, finished=False)
+        assert decode_completion(tokenizer, prompt, found) == completion

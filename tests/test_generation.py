@@ -11,6 +11,7 @@ from rlhf_pipeline.decoding import stop_ids
 from rlhf_pipeline.errors import ModelError
 from rlhf_pipeline.generation import logprobs, sample
 from tests.tiny import CHAT_TEMPLATE, make_llama, make_tokenizer
+from tests.vocabularies import vocabulary, written
 
 PROMPTS = ["a", "what is this?", "hello there", "b c"]
 
@@ -143,3 +144,14 @@ def test_what_cannot_be_sampled_is_refused(llama, tokenizer):
     torch.nn.init.constant_(broken.lm_head.weight, float("nan"))
     with pytest.raises(ModelError, match="not finite"):
         sample(broken, tokenizer, ["a"], max_new_tokens=2, **settings)
+
+
+def test_a_sampled_text_goes_on_after_its_prompt() -> None:
+    """Also where the tokenizer drops the blank that ids alone begin with."""
+    pieces = vocabulary("pieces")
+    model = make_llama(vocab_size=len(pieces))
+    rows = sample(model, pieces, ["say some", "the cat"] * 20, temperature=1, max_new_tokens=4, seed=0)
+    completions = [one for row in rows for one in row]
+    for one in completions:
+        assert one.text == written("pieces", pieces, one.token_ids[:-1] if one.finished else one.token_ids)
+    assert any(one.text.startswith(" ") for one in completions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from transformers import BloomConfig
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.data.sources import BadRow, Rows
+from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.errors import DataError, ModelError
 from rlhf_pipeline.jobs import Job, StageSettings
 from rlhf_pipeline.prepared import (
@@ -20,6 +22,7 @@ from rlhf_pipeline.prepared import (
     ranking_encoder,
     report,
     room,
+    with_margins,
 )
 from rlhf_pipeline.records import Demonstration, Document, Ranking
 from tests.tiny import ARCHITECTURES, make_causal, make_tokenizer
@@ -92,6 +95,26 @@ def test_margins_are_differences_of_scores() -> None:
         encode(Ranking("a", ["b", "c"], [0, 1]), "x:1")
 
 
+def test_scores_that_contradict_the_ranks_are_refused() -> None:
+    encode = ranking_encoder(make_tokenizer(), 10, "error", use_margins=True)
+    with pytest.raises(DataError, match=r"^x:1: completion 1 is ranked above completion 0, but `scores` say 1 and 2;"):
+        encode(Ranking("a", ["b", "c"], [1, 0], scores=[2, 1]), "x:1")
+    bad = rows([Ranking("a", ["b", "c"], [1, 0], scores=[2, 1])])
+    with pytest.raises(DataError, match="x.jsonl:1 and what follows: no row gives margins; leave `use_margins` out"):
+        with_margins(bad, "skip", "skip")
+
+
+def test_texts_of_equal_ids_are_not_compared_but_counted() -> None:
+    tokenizer, left_out = make_tokenizer(), Counter[str]()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] | trim }}{% endfor %}"
+    ranking = Ranking([{"role": "user", "content": "a"}], ["b", "b ", "c"], [0, 1, 2])
+    (group,) = ranking_encoder(tokenizer, 10, "error", left_out=left_out)(ranking, "x:1")
+    assert group["input_ids"] == [[A, B, EOS], [A, C, EOS]]
+    assert (group["better"], group["worse"], left_out) == ([0, 0], [1, 1], {"same tokens": 1})
+    only = Ranking([{"role": "user", "content": "a"}], ["b", "b "], [0, 1])
+    assert ranking_encoder(tokenizer, 10, "error", ties="model")(only, "x:1") == []
+
+
 def test_completions_of_a_truncated_ranking_share_one_prompt() -> None:
     encode = ranking_encoder(make_tokenizer(), 5, "truncate")
     (group,) = encode(Ranking("cccba", ["b", "cc"], [0, 1]), "x:1")
@@ -141,6 +164,15 @@ def test_what_cannot_be_prepared() -> None:
     tied = rows([Ranking("a", ["b", "c"], [0, 0])])
     with pytest.raises(DataError, match="x.jsonl:1 .*pass rankings whose ranks do not all tie"):
         prepare(tied, ranking_encoder(make_tokenizer(), 10, "error"), eval_fraction=0, seed=0)
+
+
+def test_a_held_out_side_without_rows_is_refused() -> None:
+    encode = demonstration_encoder(make_tokenizer(), 5, "skip")
+    held = [record.prompt for record in by_prompt(demonstrations(*"abcdefgh").records, 0.25, seed=0)[1]]
+    data = rows([Demonstration(letter, "b" * (9 if letter in held else 1)) for letter in "abcdefgh"])
+    with pytest.raises(DataError, match=r"no row is left to hold out \(3 rows too long, 0 with nothing to compare"):
+        prepare(data, encode, eval_fraction=0.25, seed=0)
+    assert len(prepare(data, encode, eval_fraction=0, seed=0).train) == 5
 
 
 def test_row_that_the_template_refuses_is_named() -> None:

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.encoding import encode_completion
 from rlhf_pipeline.errors import ConfigError, ModelError, TrainingError
 from rlhf_pipeline.rewards import find_reward, function_reward, load_reward_model, model_reward
 from tests.spying import scored_rows
 from tests.tiny import make_classifier, make_tokenizer
+from tests.vocabularies import vocabulary
 
 EOS = 1
 
@@ -90,7 +92,9 @@ def test_a_function_sees_facts_and_which_completions_ended(store: Store, tmp_pat
         "def score(prompts, completions, completion_ids, finished, facts):\n"
         "    return [fact['weight'] * end for fact, end in zip(facts, finished)]\n"
     )
-    reward = function_reward(find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), {EOS, 7})
+    reward = function_reward(
+        find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), make_tokenizer(), {EOS, 7}
+    )
     given = {"facts": ['{"weight": 2.0}'] * 3, "trainer_state": None}
     assert reward(prompts=["p"] * 3, completions=["c"] * 3, completion_ids=[[5, EOS], [5, 7], [5]], **given) == [
         2,
@@ -98,6 +102,21 @@ def test_a_function_sees_facts_and_which_completions_ended(store: Store, tmp_pat
         0,
     ]
     assert reward.__name__ == "score"
+
+
+def test_a_function_sees_the_text_that_goes_on_after_its_prompt(store: Store, tmp_path: Path) -> None:
+    """TRL decodes ids alone, and some tokenizers drop the blank that they begin with; messages stay as they are."""
+    (tmp_path / "scorer.py").write_text(
+        "def score(prompts, completions, **_):\n    return [float(text == ' cat') for text in completions]\n"
+    )
+    pieces = vocabulary("pieces")
+    reward = function_reward(find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), pieces, {EOS})
+    ids = [encode_completion(pieces, "the", text, finished=False) for text in (" cat", "cat")]
+    texts = [pieces.decode(some) for some in ids]
+    assert texts == ["cat", "cat"]
+    assert reward(prompts=["the"] * 2, completions=texts, completion_ids=ids, facts=["{}"] * 2) == [1, 0]
+    answer = [[{"role": "assistant", "content": "cat"}]]
+    assert reward(prompts=[answer], completions=answer, completion_ids=[ids[0]], facts=["{}"]) == [0]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +134,7 @@ def test_a_file_that_cannot_be_imported_is_one_line(store: Store, tmp_path: Path
 
 def test_a_function_gives_one_score_a_completion(store: Store, tmp_path: Path) -> None:
     (tmp_path / "scorer.py").write_text("def score(**_):\n    return [0.0]\n")
-    reward = function_reward(find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), {EOS})
+    reward = function_reward(find_reward(store, f"{tmp_path / 'scorer.py'}:score", "default"), make_tokenizer(), {EOS})
     with pytest.raises(TrainingError, match="score gave 1 scores for 2 completions"):
         reward(prompts=["p"] * 2, completions=["c"] * 2, completion_ids=[[5], [5]], facts=["{}"] * 2)
 

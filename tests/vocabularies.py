@@ -1,4 +1,4 @@
-"""Tokenizers that have nothing in common but the text they read: bytes, trained BPE merges, whole words.
+"""Tokenizers that have nothing in common but the text they read: bytes, BPE merges, whole words, SentencePiece's form.
 
 Each has special tokens, an EOS and a chat template of its own; `rendered` is the template by hand.
 """
@@ -25,12 +25,25 @@ WORD_TEMPLATE = (
     "{% if m['role'] == 'assistant' %} {{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}assistant :{% endif %}"
 )
+PIECES_TEMPLATE = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }} {{ eos_token }}{% endif %}{% endfor %}"
+)
+"""Like Llama 2's: the blank before an answer is the template's."""
 POSITIONS = 512
 
 
 def vocabulary(kind: str) -> PreTrainedTokenizerFast:
-    """The tokenizer of one kind: "bytes", "bpe" or "words"."""
-    return {"bytes": _bytes, "bpe": _bpe, "words": _words}[kind]()
+    """The tokenizer of one kind: "bytes", "bpe", "words" or "pieces"."""
+    return {"bytes": _bytes, "bpe": _bpe, "words": _words, "pieces": _pieces}[kind]()
+
+
+def written(kind: str, tokenizer: PreTrainedTokenizerFast, ids: list[int]) -> str:
+    """What ids say in the middle of a plain text; pieces have their blanks in them."""
+    if kind != "pieces":
+        return str(tokenizer.decode(ids, skip_special_tokens=True))
+    tokens = tokenizer.convert_ids_to_tokens([one for one in ids if one not in tokenizer.all_special_ids])
+    return "".join(tokens).replace("▁", " ")
 
 
 def rendered(kind: str, prompt: str, completion: str) -> str:
@@ -85,6 +98,21 @@ def _bpe() -> PreTrainedTokenizerFast:
     backend.train_from_iterator(CORPUS, trainer)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", eos_token="</s>")
     tokenizer.chat_template = BPE_TEMPLATE
+    return tokenizer
+
+
+def _pieces() -> PreTrainedTokenizerFast:
+    """A blank begins a piece, and the one that is put before a text is dropped where ids are decoded."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    backend.decoder = decoders.Metaspace(prepend_scheme="first")
+    alphabet = [chr(code) for code in range(33, 127)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=200, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
+    backend.train_from_iterator(CORPUS, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<unk>", bos_token="<s>", eos_token="</s>")
+    tokenizer.chat_template = PIECES_TEMPLATE
     return tokenizer
 
 

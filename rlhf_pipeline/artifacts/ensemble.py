@@ -77,7 +77,7 @@ def aligned(manifests: Sequence[Manifest]) -> list[float] | None:
 
     Members that were normalised on the same demonstrations have one already. None where nothing is known.
     """
-    zeros = {one.data.get("demonstrations") for one in manifests}
+    zeros = {one.data.get("demonstrations") if "reward_offset" in one.metrics else None for one in manifests}
     if len(zeros) == 1 and None not in zeros:
         return [0.0] * len(manifests)
     means = [one.metrics.get("eval_mean_reward") for one in manifests]

@@ -10,18 +10,20 @@ Left out: members trained side by side in one command (`member` trains one).
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.ensemble import join
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import Setting, read_settings, take
-from rlhf_pipeline.data.pairs import Ties, compared_pairs, dropped
+from rlhf_pipeline.data.pairs import Ties, dropped
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.data.splits import opening
-from rlhf_pipeline.errors import ConfigError
+from rlhf_pipeline.encoding import LongRow
+from rlhf_pipeline.errors import ConfigError, DataError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
 from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.records import Demonstration, Ranking
@@ -29,6 +31,7 @@ from rlhf_pipeline.records import Demonstration, Ranking
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from rlhf_pipeline.prepared import Prepared
     from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.scoring import RewardModel
 
@@ -149,7 +152,7 @@ def run(
 
     from rlhf_pipeline.arguments import trainer_arguments
     from rlhf_pipeline.models import adapter_base, check_classifier, load_config
-    from rlhf_pipeline.prepared import prepare, ranking_encoder, report, room
+    from rlhf_pipeline.prepared import report, room, with_margins
     from rlhf_pipeline.ranking.trainer import RankingTrainer
     from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
@@ -162,11 +165,10 @@ def run(
     check_classifier(config, start.location, settings.heads)
     tokenizer = stage_tokenizer(start, arguments, may_grow=not (model_config.use_peft or base))
     arguments.max_length = room(config, arguments.max_length)
-    encode = ranking_encoder(
-        tokenizer, arguments.max_length, settings.on_long_row, ties=settings.ties, use_margins=settings.use_margins
-    )
-    prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=arguments.seed)
-    zero = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
+    if settings.use_margins:
+        rows = with_margins(rows, settings.ties, settings.on_bad_row)
+    prepared, left_out = prepare_groups(rows, tokenizer, arguments.max_length, settings, arguments.seed)
+    zero, too_long = demonstration_rows(tokenizer, demonstrations, arguments.max_length)
 
     arguments.seed += settings.member
     model = first_model(job.store, start, tokenizer, arguments, model_config, settings.heads)
@@ -183,8 +185,9 @@ def run(
             peft_config=get_peft_config(model_config),
         )
         pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
-        openings = [opening(one) for one in prepared.held_out_records if compared_pairs(one, settings.ties)]
-        counts = report(job, rows, prepared, pairs, dropped(rows.records, settings.ties))
+        counts = report(job, rows, prepared, pairs, left_out)
+        counts |= report_demonstrations(job, demonstrations, zero, too_long)
+        openings = [opening(one) for one in prepared.held_out_records]
         train_and_publish(
             trainer,
             job,
@@ -195,6 +198,25 @@ def run(
             measure=lambda: {**accuracy_interval(trainer, openings), **normalize(trainer, zero)},
             also_save=model.config.save_pretrained,
         )
+
+
+def prepare_groups(
+    rows: Rows[Ranking], tokenizer: PreTrainedTokenizerBase, room: int, settings: RewardSettings, seed: int
+) -> tuple[Prepared[Ranking], Counter[str]]:
+    """Split and encode the rankings; also count the pairs that are not compared, by the reason."""
+    from rlhf_pipeline.prepared import prepare, ranking_encoder
+
+    same: Counter[str] = Counter()
+    encode = ranking_encoder(
+        tokenizer,
+        room,
+        settings.on_long_row,
+        ties=settings.ties,
+        use_margins=settings.use_margins,
+        left_out=same,
+    )
+    prepared = prepare(rows, encode, eval_fraction=settings.eval_fraction, seed=seed)
+    return prepared, dropped(rows.records, settings.ties) + same
 
 
 def first_model(
@@ -220,15 +242,42 @@ def first_model(
 
 def demonstration_rows(
     tokenizer: PreTrainedTokenizerBase, demonstrations: Rows[Demonstration] | None, room: int
-) -> list[list[int]]:
-    """Encode the demonstrations whose mean score becomes zero; those that do not fit are left out."""
+) -> tuple[list[list[int]], list[LongRow]]:
+    """Encode the demonstrations whose mean score becomes zero; also give those that are too long.
+
+    Raises `DataError` where all are: no zero could be found, after all the training.
+    """
     from rlhf_pipeline.prepared import demonstration_encoder
 
     if demonstrations is None:
-        return []
+        return [], []
     encode = demonstration_encoder(tokenizer, room, "skip")
     encoded = [encode(record, demonstrations.where(n)) for n, record in enumerate(demonstrations.records)]
-    return [row["input_ids"] for rows in encoded if isinstance(rows, list) for row in rows]
+    rows = [row["input_ids"] for one in encoded if isinstance(one, list) for row in one]
+    too_long = [one for one in encoded if isinstance(one, LongRow)]
+    if not rows:
+        raise DataError(
+            f"--normalize_on: {too_long[0]}, and none of {len(too_long)} demonstrations does; pass shorter ones, or "
+            "raise `--max_length`"
+        )
+    return rows, too_long
+
+
+def report_demonstrations(
+    job: Job, demonstrations: Rows[Demonstration] | None, used: Sequence[Any], too_long: Sequence[LongRow]
+) -> dict[str, int]:
+    """Set the demonstrations aside that say nothing of the zero, print what became of all, and return the counts."""
+    if demonstrations is None:
+        return {}
+    job.set_aside("bad_demonstrations", [bad.to_dict() for bad in demonstrations.bad])
+    job.set_aside("long_demonstrations", [asdict(row) for row in too_long])
+    counts = {
+        "demonstrations_used": len(used),
+        "demonstrations_bad": len(demonstrations.bad),
+        "demonstrations_long": len(too_long),
+    }
+    say("reward: " + "  ".join(f"{name} {count}" for name, count in counts.items() if count))
+    return counts
 
 
 def normalize(trainer: RankingTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:

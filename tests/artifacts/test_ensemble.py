@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -109,6 +110,13 @@ def test_alignment_takes_a_members_own_offset_into_account(store: Store) -> None
     assert aligned(manifests) == [0.0, 0.0], "normalised on the same demonstrations"
     plain = store.manifest(trained(store, 2, 4.0))
     assert aligned([manifests[0], plain]) == [-0.5, 0.5], "at 3 and at 4"
+
+
+def test_members_whose_demonstrations_gave_no_zero_are_aligned_like_others(store: Store) -> None:
+    """The manifest names demonstrations, but none fitted: without an offset among the metrics there is no zero."""
+    manifests = [replace(store.manifest(trained(store, n, mean)), data={"rankings": "r", "demonstrations": "d"})
+                 for n, mean in enumerate((1.0, 3.0))]  # fmt: skip
+    assert aligned(manifests) == [-1.0, 1.0]
 
 
 def test_members_held_out_of_other_rankings_cannot_be_aligned(store: Store) -> None:

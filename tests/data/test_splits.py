@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from rlhf_pipeline.data.splits import by_prompt, opening, position
+from rlhf_pipeline.data.splits import by_prompt, opening, position, split_keys
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Demonstration, Document, Prompt
 
@@ -64,6 +66,49 @@ def test_turns_of_one_conversation_stay_together() -> None:
     assert opening(Prompt([system, ask])) == opening(Prompt([ask, answer, ask])) == opening(Prompt("Why?")) == "Why?"
     assert opening(Prompt([system])) == "Be brief."
     assert opening(Document("text")) == "text"
+
+
+def conversations(count: int) -> list[Demonstration]:
+    """Three rows of each, that open in three ways, as plain text does."""
+    return [Demonstration(f"{c}, turn {t}", "Yes.", conversation=f"c{c}") for c in range(count) for t in range(3)]
+
+
+def test_rows_of_one_conversation_are_on_one_side_however_they_open() -> None:
+    train, held = by_prompt(conversations(40), 0.2, seed=0)
+    sides = [{record.conversation for record in side} for side in (train, held)]
+    assert not sides[0] & sides[1] and len(held) == 3 * len(sides[1])
+    assert 3 <= len(sides[1]) <= 13, "8 give or take two standard deviations of 2.5"
+    _, more = by_prompt([*conversations(60), *RECORDS], 0.2, seed=0)
+    assert [record for record in more if record in conversations(40)] == held
+
+
+def test_rows_without_a_conversation_keep_their_side_beside_others() -> None:
+    _, alone = by_prompt(RECORDS, 0.1, seed=0)
+    _, beside = by_prompt([*conversations(40), *RECORDS], 0.1, seed=0)
+    assert [record for record in beside if record.conversation is None] == alone
+
+
+def test_a_conversation_that_opens_in_one_way_has_the_side_of_its_opening() -> None:
+    named = [replace(record, conversation=f"c{n}") for n, record in enumerate(RECORDS)]
+    assert [record.prompt for record in by_prompt(named, 0.1, seed=0)[1]] == [
+        record.prompt for record in by_prompt(RECORDS, 0.1, seed=0)[1]
+    ]
+
+
+def test_conversations_that_share_an_opening_go_together() -> None:
+    """So no prompt is on both sides either: the plain row opens like one of `b`, which shares another with `a`."""
+    rows = [
+        *(Prompt(text, conversation=name) for name, text in [("b", "2"), ("b", "3"), ("a", "1"), ("a", "2")]),
+        Prompt("3"),
+        Prompt("4"),
+    ]
+    assert split_keys(rows) == ["conversation a"] * 5 + ["4"]
+    assert split_keys(rows[::-1]) == split_keys(rows)[::-1]
+
+
+def test_one_conversation_cannot_be_split() -> None:
+    with pytest.raises(DataError, match="1 conversation in 3 rows; holding some out needs at least two"):
+        by_prompt(conversations(1), 0.1, seed=0)
 
 
 def test_small_sets_keep_at_least_one_on_each_side() -> None:

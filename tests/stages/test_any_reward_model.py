@@ -14,7 +14,7 @@ from rlhf_pipeline.errors import ConfigError, ModelError
 from rlhf_pipeline.stages import ppo
 from tests.spying import scored_rows
 from tests.stages.test_ppo import write_rows
-from tests.vocabularies import rendered, save_policy, save_reward
+from tests.vocabularies import rendered, save_policy, save_reward, written
 
 STOPS = list(range(60, 100))
 """Plain tokens that end a completion too, so that about half of the random completions end by themselves."""
@@ -57,7 +57,13 @@ def set_up(folder: Path, policy: str, reward: str, chat: bool) -> tuple[Any, Any
 
 @pytest.mark.parametrize(
     ("policy", "reward", "chat"),
-    [("bpe", "bytes", True), ("bytes", "words", True), ("words", "bpe", True), ("bpe", "bytes", False)],
+    [
+        ("bpe", "bytes", True),
+        ("bytes", "words", True),
+        ("words", "bpe", True),
+        ("bpe", "bytes", False),
+        ("pieces", "bytes", False),
+    ],
 )
 def test_it_scores_the_policys_text_in_its_own_form(
     tmp_path: Path,
@@ -76,7 +82,7 @@ def test_it_scores_the_policys_text_in_its_own_form(
     seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
     expected, ended = [], 0
     for prompt, ids, finished in seen:
-        text = ours.decode(ids[:-1] if finished else ids, skip_special_tokens=True)
+        text = written(policy, ours, ids[:-1] if finished else ids)
         whole = rendered(reward, prompt[0]["content"], text) if chat else prompt + text
         expected.append(theirs(whole, add_special_tokens=False)["input_ids"] + [theirs.eos_token_id] * finished)
         ended += finished

@@ -22,8 +22,9 @@ SplitBy = Literal["user", "prompt", "conversation"]
 def is_held_out(record: Record, where: str, by: SplitBy, fraction: float, seed: int) -> bool:
     """Say whether a record is evaluated on. Raises DataError where it has no user and `by` is user.
 
-    `prompt`: by the first message that the user wrote, like the stages' own split, of which this is the same with the
-    same seed and fraction. `conversation`: by its id, or where it has none by the same first message.
+    `prompt`: by the first message that the user wrote, like the stages' own split, which this is with the same seed
+    and fraction but for conversations whose rows open in several ways. `conversation`: by its id, or where it has none
+    by the same first message.
     """
     assert isinstance(record, Demonstration | Ranking | Prompt | Document)
     key = opening(record)

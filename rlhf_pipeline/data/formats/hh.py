@@ -1,7 +1,8 @@
 """Dialogues of HH-RLHF (Bai et al. 2022): `chosen` and `rejected` transcripts that share all but the last answer.
 
-A transcript is turns that begin with a blank line and "Human:" or "Assistant:". Left out: pairs that part before the
-last answer (a handful in the published files); they are reported as bad rows, as are empty answers.
+A transcript is turns that begin with a blank line and "Human:" or "Assistant:"; the blank line before the first may
+have been stripped. Left out: pairs that part before the last answer (a handful in the published files); they are
+reported as bad rows, as are empty answers.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 def matches(row: dict[str, Any]) -> bool:
     """Say whether the row holds two transcripts."""
-    return all(isinstance(row.get(name), str) and row[name].startswith("\n\nHuman:") for name in ("chosen", "rejected"))
+    return all(_is_transcript(row.get(name)) for name in ("chosen", "rejected"))
+
+
+def _is_transcript(text: Any) -> bool:
+    if not isinstance(text, str):
+        return False
+    return text.startswith("\n\nHuman:") or (text.lstrip().startswith("Human:") and "\n\nAssistant:" in text)
 
 
 def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Record]:
@@ -40,11 +47,10 @@ def convert(row: dict[str, Any], kind: type[Record], where: str) -> Iterator[Rec
 
 def turns(transcript: Any, where: str, name: str) -> list[dict[str, str]]:
     """Split a transcript into messages, the last one the assistant's. Raises DataError where it is none."""
-    if not isinstance(transcript, str) or not _TURN.match(transcript):
-        raise DataError(
-            f"{where}: `{name}` is {shown(transcript)}; expected a transcript that begins with '\\n\\nHuman:'"
-        )
-    parts = _TURN.split(transcript)[1:]
+    whole = f"\n\n{transcript.lstrip()}" if isinstance(transcript, str) else ""
+    if not _TURN.match(whole):
+        raise DataError(f"{where}: `{name}` is {shown(transcript)}; expected a transcript that begins with 'Human:'")
+    parts = _TURN.split(whole)[1:]
     messages = [
         {"role": _ROLES[speaker], "content": content.strip()}
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)

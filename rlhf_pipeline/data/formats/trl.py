@@ -4,7 +4,7 @@ messages                            Demonstration (the last assistant turn is th
 prompt, completion                  Demonstration, Prompt
 prompt, completion, label           the same, but no Demonstration where the label is false (unpaired preference)
 prompt, chosen, rejected, margin    Ranking of two, Prompt; the margin is optional
-chosen, rejected                    the same; the prompt is what both begin with
+chosen, rejected                    the same; the prompt is what both begin with, of plain text up to a border
 prompt, completions, ranks, ...     Ranking, Prompt; `scores`, the higher the better, may stand for the ranks
 prompt, completions, labels         Prompt (stepwise supervision: the completions are steps of one answer)
 prompt, ...                         Prompt; the other columns become its facts
@@ -13,6 +13,7 @@ text                                Document
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from os.path import commonprefix
 from typing import Any
@@ -22,6 +23,8 @@ from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Demonstration, Prompt, Ranking, Record, check_pair, shown
 
 Row = dict[str, Any]
+_SENTENCE = re.compile(r"\n|[.?!:][\"')\]]*(?=\s)|[。？！：]")
+_WORD = re.compile(r"\S(?=\s)")
 
 
 def matches(row: Row) -> bool:
@@ -124,7 +127,7 @@ def _with_prompt(row: Row, where: str) -> Row:
     elif row.get("prompt") is not None:
         return row
     elif isinstance(chosen, str) and isinstance(rejected, str):
-        shared = len(commonprefix([chosen, rejected]).rstrip(" "))
+        shared = _shared_text(chosen, rejected)
     else:
         raise DataError(
             f"{where}: `chosen` is {shown(chosen)} but `rejected` {shown(rejected)}; expected two of a kind"
@@ -132,6 +135,28 @@ def _with_prompt(row: Row, where: str) -> Row:
     if not shared:
         raise DataError(f"{where}: `chosen` and `rejected` share no beginning; put it into a column `prompt`")
     return row | {"prompt": chosen[:shared], "chosen": chosen[shared:], "rejected": rejected[shared:]}
+
+
+def _shared_text(chosen: str, rejected: str) -> int:
+    """Count the characters of the prompt that plain texts share; the blank after it belongs to the completions.
+
+    TRL takes all they share, and so the first words of two answers that begin alike, or half a word. What is shared is
+    cut back to the end of its last line, sentence or label ("A:"), else to that of its last word, else left as it is.
+    A label that everything begins with is no border: what follows it is the question.
+    """
+    shared = commonprefix([chosen, rejected])
+    longest = min(len(shared), len(chosen.rstrip()) - 1, len(rejected.rstrip()) - 1)  # each completion says something
+    both_blank = all(text[len(shared) : len(shared) + 1].isspace() for text in (chosen, rejected))
+    seen = shared + " " * both_blank
+
+    def ends(border: re.Pattern[str]) -> list[int]:
+        found = (match.end() for match in border.finditer(seen))
+        return [end for end in found if end <= longest and shared[:end].strip()]
+
+    sentences = ends(_SENTENCE)
+    if sentences and shared[sentences[0] - 1] in ":：":
+        sentences.pop(0)
+    return (sentences or ends(_WORD) or [len(shared.rstrip(" "))])[-1]
 
 
 def _shared_messages(chosen: list[dict[str, str]], rejected: list[dict[str, str]]) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.collect import with_ancestors
 from rlhf_pipeline.artifacts.storage import storage_errors
 from rlhf_pipeline.bases import Checkpoint, find_checkpoint
 from rlhf_pipeline.config import command_settings
@@ -177,8 +178,10 @@ def _measure(
 
 
 def _trained_on(store: Store, checkpoint: Checkpoint, rows: Rows[Ranking]) -> bool:
-    """Say whether an artifact's manifest names these very rankings; parts of them go unnoticed (`rlhf data audit`)."""
-    return store.has(checkpoint.parent) and rows.fingerprint in store.manifest(checkpoint.parent).data.values()
+    """Say whether a model, a member or what it was made from records these rankings; parts of them go unnoticed."""
+    return any(
+        rows.fingerprint in store.manifest(name).data.values() for name in with_ancestors(store, [checkpoint.parent])
+    )
 
 
 def _need_pairs(name: str, pairs: Comparisons, skipped: int) -> None:

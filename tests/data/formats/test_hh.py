@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_pipeline.data.formats import recognise
 from rlhf_pipeline.data.formats.hh import convert, matches
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Prompt, Ranking, Record
@@ -25,6 +26,13 @@ def test_a_pair_shares_its_prompt() -> None:
     assert matches(ROW)
     assert list(convert(ROW, Ranking, "f:1")) == [Ranking(SHARED, ["One.\n\nTwo.", "No."], [0, 1])]
     assert list(convert(ROW | {"id": "7"}, Prompt, "f:1")) == [Prompt(SHARED, id="7")]
+
+
+def test_the_first_blank_line_may_be_stripped() -> None:
+    stripped = {name: text.strip() for name, text in ROW.items()}
+    assert recognise(stripped).name == "hh"
+    assert list(convert(stripped, Ranking, "f:1")) == list(convert(ROW, Ranking, "f:1"))
+    assert not matches({"chosen": "Human: the word.", "rejected": "Human: another."}), "no dialogue"
 
 
 def test_other_rows_are_not_taken_for_transcripts() -> None:

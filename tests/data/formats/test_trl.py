@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from rlhf_pipeline.data.formats.trl import convert
+from rlhf_pipeline.data.splits import by_prompt
 from rlhf_pipeline.errors import DataError
 from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
 
@@ -66,6 +67,46 @@ CASES: list[tuple[dict[str, Any], Record]] = [
         Prompt("p", facts={"completions": ["a", "b"], "labels": [True, False]}),
     ),
 ]
+
+
+IMPLICIT: list[tuple[str, str, str]] = [
+    # Texts that begin alike, and the prompt: up to the last border before they part.
+    ("Who?\n\nA: He is.", "Who?\n\nA: He was.", "Who?\n\nA:"),
+    ("Why? I think so.", "Why? I know not.", "Why?"),
+    ('He said "Why?" Then he went.', 'He said "Why?" Then he left.', 'He said "Why?"'),
+    ("Say why.\nI know.", "Say why.\nI do not.", "Say why.\n"),
+    ("Why? Yes", "Why?\nNo", "Why?"),
+    ("为什么？他是", "为什么？他不", "为什么？"),
+    # A completion is never empty.
+    ("Why? Yes.", "Why? Yes. Or no.", "Why?"),
+    ("Hello there.", "Hello there. Friend.", "Hello"),
+    # A label alone is no prompt, a word is not cut, and what has no border stays as TRL has it.
+    ("Story 3: Tom went home.", "Story 3: Tom wept.", "Story 3: Tom"),
+    ("a gray cat", "a grey cat", "a"),
+    ("天空是蓝", "天空是绿", "天空是"),
+]
+
+
+@pytest.mark.parametrize(("chosen", "rejected", "prompt"), IMPLICIT)
+def test_an_implicit_prompt_ends_at_a_border_and_the_texts_stay(chosen: str, rejected: str, prompt: str) -> None:
+    record = one({"chosen": chosen, "rejected": rejected}, Ranking)
+    assert isinstance(record, Ranking)
+    assert record.prompt == prompt
+    assert [f"{prompt}{completion}" for completion in record.completions] == [chosen, rejected]
+
+
+def test_pairs_of_one_question_are_on_one_side() -> None:
+    """Answers that begin alike once gave every pair another prompt, on either side of the split."""
+    starts = ["I", "You", "We", "My"]
+    rows = [
+        {"chosen": f"Question {n}: why? {start} think so.", "rejected": f"Question {n}: why? {start} know not."}
+        for n in range(40)
+        for start in starts
+    ]
+    train, held = by_prompt([one(row, Ranking) for row in rows], 0.25, seed=0)
+    asked = [{str(record.prompt).partition("?")[0] for record in side} for side in (train, held)]
+    assert not asked[0] & asked[1]
+    assert len(held) == len(starts) * len(asked[1]) and 0 < len(held) < 80
 
 
 @pytest.mark.parametrize(("row", "record"), CASES)

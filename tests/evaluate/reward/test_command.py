@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from rlhf_pipeline import cli
 from rlhf_pipeline.artifacts import Store
+from rlhf_pipeline.artifacts.ensemble import join
 from rlhf_pipeline.data.sources import read
 from rlhf_pipeline.errors import ArtifactError, ConfigError, DataError, ModelError
 from rlhf_pipeline.evaluate.reward import command
@@ -150,6 +151,31 @@ def test_an_artifact_is_found_by_its_role_and_says_what_it_was_trained_on(
     seen = {data: [one["trained_on_it"] for one in each["rewards"].values()] for data, each in found["data"].items()}
     assert seen == {"held-out.jsonl": [True, False], "new.jsonl": [False, False]}
     assert "NOT held out: reward was trained on held-out.jsonl\n" in capsys.readouterr().out
+
+
+def test_what_members_and_ancestors_were_trained_on_is_not_held_out(folder: Path) -> None:
+    """An ensemble, and a model that went on from another, name no rankings of their own."""
+    store = Store(folder / "artifacts")
+    learnt = {"rankings": read("held-out.jsonl", Ranking).fingerprint}
+    names = []
+    for seed, data in enumerate((learnt, {})):
+        with store.staging() as staged:
+            make_classifier(staged, seed=seed)
+            names.append(
+                store.publish(
+                    staged, kind="reward", parents={"start": names[0]} if names else {}, input_key=f"key{seed}",
+                    config={}, data=data, metrics={},
+                )
+            )  # fmt: skip
+    with store.staging() as staged:
+        make_classifier(staged, seed=2)
+        other = store.publish(staged, kind="reward", parents={}, input_key="o", config={}, data={}, metrics={})
+    join(store, [other, names[0]], "r", "reward")
+    write(folder / "new.jsonl", rows(5))
+    command.main(argv(reward=f"reward {names[1]} {other}", data="held-out.jsonl new.jsonl"))
+    found = report(folder)["data"]
+    seen = {data: [one["trained_on_it"] for one in each["rewards"].values()] for data, each in found.items()}
+    assert seen == {"held-out.jsonl": [True, True, False], "new.jsonl": [False] * 3}
 
 
 def test_long_rankings_are_refused_or_counted(folder: Path) -> None:
