@@ -1,11 +1,11 @@
-"""Bytes of tensors that each rank holds when an optimizer step begins: DDP, ZeRO-2 and ZeRO-3, two and four processes.
+"""Bytes of tensors that each rank holds when an optimizer step begins, beside what `rlhf plan` predicts of them.
 
-    python -m benchmarks.zero_memory            # three minutes on two cores    -> results/zero_memory.json
+    python -m benchmarks.zero_memory            # five minutes on two cores    -> results/zero_memory.json
 
 Every storage that Python can reach is counted once. Parameters are weights and shares of them; gradients what the
 optimizer is about to read; state its moments and, under ZeRO, its own copy of the weights. The rest is DeepSpeed's
-buckets and a batch. DDP's buckets lie in C++ where nothing here sees them: torch documents them as large as the
-gradients, and they are put down as that. Left out: activations, and memory that an allocator keeps.
+buckets and a batch; of DDP's, which lie in C++, its reducer tells the sizes. The resident peak of a process is reported
+beside them, with Python, torch and all that an allocator keeps. Left out: activations.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,11 +23,18 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-LAUNCHES = {"ddp": "cpu2", "zero2": "zero2", "zero3": "zero3"}
+LAUNCHES = {"DDP": "cpu2", "ZeRO-1": "zero1", "ZeRO-2": "zero2", "ZeRO-3": "zero3"}
 PROCESSES = (2, 4)
 MODEL = {"vocab_size": 4096, "hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4}
 STEPS = 2
 """The second step is measured: only then does the optimizer have its moments."""
+PLANNED = {
+    "parameters": ("weights of policy",),
+    "gradients": ("gradients of policy",),
+    "state": ("optimizer of policy",),
+    "buckets": ("DDP's buckets", "reduce bucket"),
+}
+"""What is measured, and the lines of a plan that predict it."""
 
 
 def bytes_held(model: Any, optimizer: Any) -> dict[str, int]:
@@ -87,11 +95,11 @@ def new_bytes(tensors: Iterable[Any], seen: set[int]) -> Iterator[int]:
 # ---- One rank ----
 
 
-def measure(output: Path) -> None:
+def measure(output: Path, bf16: bool) -> None:
     """Train a few steps as one of several ranks, and write what it held before the last."""
     import torch
     from torch.utils.data import Dataset
-    from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
+    from transformers import Trainer, TrainingArguments
 
     class Rows(Dataset[dict[str, torch.Tensor]]):
         """Random tokens, each its own label."""
@@ -106,12 +114,11 @@ def measure(output: Path) -> None:
     zero = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
     arguments = TrainingArguments(
         str(output / "trainer"), max_steps=STEPS, per_device_train_batch_size=1, report_to="none", save_strategy="no",
-        ddp_backend="gloo", use_cpu=not zero, bf16=False, disable_tqdm=True, dataloader_pin_memory=False,
+        ddp_backend="gloo", use_cpu=True, bf16=bf16, disable_tqdm=True, dataloader_pin_memory=False,
         optim="adamw_torch",
     )  # fmt: skip
     torch.manual_seed(0)
-    model = LlamaForCausalLM._from_config(LlamaConfig(**MODEL, num_attention_heads=4))
-    trainer = Trainer(model, arguments, train_dataset=Rows())
+    trainer = Trainer(_model(), arguments, train_dataset=Rows())
     steps: list[dict[str, int]] = []
 
     def watch(optimizer: Any) -> None:
@@ -128,11 +135,19 @@ def measure(output: Path) -> None:
     )
     trainer.train()
     found = steps[STEPS - 1]
+    found["resident"] = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux says KiB
     if not zero:
-        found["buckets"] += found["gradients"]
+        like = trainer.model_wrapped.reducer._get_zeros_like_grad_buckets()
+        found["buckets"] += sum(bucket.buffer().untyped_storage().nbytes() for bucket in like)
     (output / f"rank{arguments.process_index}.json").write_text(json.dumps(found), encoding="utf-8")
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.end_training()
+
+
+def _model() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    return LlamaForCausalLM._from_config(LlamaConfig(**MODEL, num_attention_heads=4))
 
 
 def _when_ready(act: Any) -> Any:
@@ -150,14 +165,14 @@ def _when_ready(act: Any) -> Any:
 # ---- All of them ----
 
 
-def run(mode: str, processes: int, folder: Path) -> list[dict[str, int]]:
-    """Start the ranks under a launch file that we ship; returns what each held."""
-    output = folder / f"{mode}-{processes}"
+def run(mode: str, processes: int, folder: Path, bf16: bool = False) -> list[dict[str, int]]:
+    """Start the ranks under a launch file that we ship; returns what each held, and its resident peak."""
+    output = folder / f"{mode}-{processes}-{'bf16' if bf16 else 'float32'}"
     output.mkdir()
     command = [
         sys.executable, "-m", "accelerate.commands.launch", "--quiet", "--config_file",
         f"recipes/accelerate/{LAUNCHES[mode]}.yaml", "--num_processes", str(processes),
-        "-m", "benchmarks.zero_memory", "--rank", str(output),
+        "-m", "benchmarks.zero_memory", "--rank", str(output), *(["--bf16"] if bf16 else []),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TRANSFORMERS_VERBOSITY": "error"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -166,26 +181,71 @@ def run(mode: str, processes: int, folder: Path) -> list[dict[str, int]]:
     return [json.loads((output / f"rank{rank}.json").read_text()) for rank in range(processes)]
 
 
+def predicted(mode: str, processes: int, bf16: bool = False) -> dict[str, int]:
+    """What `rlhf plan` says of SFT of the same model when an optimizer step begins."""
+    import torch
+
+    from rlhf_pipeline.launch.plan.choices import choose
+    from rlhf_pipeline.launch.plan.networks import describe
+    from rlhf_pipeline.launch.plan.roles import Role
+    from rlhf_pipeline.launch.plan.settings import PlanSettings
+
+    with torch.device("meta"):
+        network = describe(_model(), "benchmark")
+    settings = PlanSettings(model="benchmark", stage="sft", gpus=processes, bf16=bf16)
+    role = Role("policy", network, network.parameters)
+    memory = choose(settings, [role], int(mode[-1]) if mode.startswith("ZeRO") else 0).memory
+    parts = {part.name: part.bytes for part in (*memory.held, *memory.phases["step"])}
+    return {kind: sum(parts.get(name, 0) for name in names) for kind, names in PLANNED.items()}
+
+
+def compared(mode: str, processes: int, bf16: bool, ranks: Sequence[dict[str, int]]) -> dict[str, Any]:
+    """Put the rank that holds most beside the prediction; `error` is that of the sum, a share of what was measured."""
+    most = max(ranks, key=held)
+    plan = predicted(mode, processes, bf16)
+    return {
+        "mode": mode, "dtype": "bf16" if bf16 else "float32", "processes": processes, "ranks": list(ranks),
+        "most": most, "predicted": plan, "error": held(plan) / held(most) - 1,
+    }  # fmt: skip
+
+
+def held(kinds: Mapping[str, int]) -> int:
+    """Bytes of all kinds."""
+    return sum(kinds[kind] for kind in PLANNED)
+
+
+HEAD = (
+    "| MiB | | processes | weights | gradients | optimizer | buckets | together | `rlhf plan` | error | resident |",
+    "|---" * 11 + "|",
+)
+
+
+def row(found: Mapping[str, Any]) -> str:
+    """One line of the table in docs/cluster.md: each kind as measured, the sum, and the sum as predicted."""
+    most, plan = found["most"], found["predicted"]
+    sizes = [*(most[kind] for kind in PLANNED), held(most), held(plan)]
+    cells = [f"{size / 2**20:.1f}" for size in sizes]
+    ends = [f"{100 * found['error']:.1f} %".replace("-0.0", "0.0"), f"{most['resident'] / 2**20:,.0f}"]
+    return f"| {' | '.join([found['mode'], found['dtype'], str(found['processes']), *cells, *ends])} |"
+
+
 def main(argv: Sequence[str]) -> None:
     """Measure every mode, print a table and write `zero_memory.json`; or be one rank of it."""
     if argv[:1] == ["--rank"]:
-        measure(Path(argv[1]))
+        measure(Path(argv[1]), "--bf16" in argv)
         return
     from benchmarks.provenance import describe_moment
 
-    found: dict[str, dict[str, list[dict[str, int]]]] = {}
-    print(
-        f"{'':8}{'processes':>10}" + "".join(f"{kind:>13}" for kind in ("parameters", "gradients", "state", "buckets"))
-    )
+    found = []
+    print("\n".join(HEAD))
     with TemporaryDirectory() as folder:
-        for mode in LAUNCHES:
-            for processes in PROCESSES:
-                ranks = run(mode, processes, Path(folder))
-                found.setdefault(mode, {})[str(processes)] = ranks
-                most = {kind: max(rank[kind] for rank in ranks) for kind in ranks[0]}
-                print(f"{mode:8}{processes:>10}" + "".join(f"{n / 2**20:>9.2f} MiB" for n in most.values()), flush=True)
+        for bf16 in (False, True):
+            for mode in LAUNCHES if not bf16 else [mode for mode in LAUNCHES if mode != "DDP"]:
+                for processes in PROCESSES:
+                    found.append(compared(mode, processes, bf16, run(mode, processes, Path(folder), bf16)))
+                    print(row(found[-1]), flush=True)
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"model": MODEL, **describe_moment(), "bytes": found}, indent=1)
+    text = json.dumps({"model": MODEL, **describe_moment(), "runs": found}, indent=1)
     (RESULTS / "zero_memory.json").write_text(text + "\n", encoding="utf-8")
 
 

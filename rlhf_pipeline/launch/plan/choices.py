@@ -66,7 +66,8 @@ class Choice:
 
 def choose(settings: PlanSettings, roles: Sequence[Role], zero: int, offload: Offload = "none") -> Choice:
     """Work out one way to share the networks of `roles` out."""
-    sharding = Sharding(zero, settings.gpus, roles[0].network.width, offload)
+    accumulating = settings.gradient_accumulation_steps > 1
+    sharding = Sharding(zero, settings.gpus, roles[0].network.width, offload, accumulating=accumulating)
     memory = Ledger(settings, roles, sharding, settings.gradient_checkpointing).memory()
     times = step_seconds(settings, roles, sharding, settings.gradient_checkpointing, memory.rows_at_once)
     return Choice(sharding, memory, tuple(times), settings.usable, int(settings.host_gib * GIB), settings.gpus_per_node)

@@ -1,7 +1,8 @@
 """Add up what a GPU holds in every phase of a stage, line by line, each with its arithmetic.
 
-Phases: ppo generates, scores and trains; every stage ends with the optimizer's step. Left out: the rollout's own
-tensors (a few numbers a token), PPO-ptx, and activations of scoring beyond one block.
+Phases: ppo generates, scores and trains; every stage ends with the optimizer's step, before which ZeRO-1 reduces all
+gradients at once. Left out: the rollout's own tensors (a few numbers a token), PPO-ptx, and activations of scoring
+beyond one block.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class Ledger:
         self.trained = [role for role in roles if role.trained]
 
     def precision(self, role: Role) -> Precision:
-        """Bytes of a number: bf16 under DeepSpeed; else `dtype`, adapters and critics in float32."""
-        if self.deepspeed and self.settings.bf16:
+        """Bytes of a number: bf16 in DeepSpeed's engines; else `dtype`, adapters and critics in float32."""
+        if self.deepspeed and self.settings.bf16 and not (role.apart and self.sharding.zero < 3):
             return Precision(2, 2)
         loaded = 2 if self.settings.dtype == "bfloat16" else 4
         return Precision(4 if role.rank or role.full_width else loaded, loaded)
@@ -90,11 +91,18 @@ class Ledger:
     def memory(self) -> Memory:
         """Write all phases down."""
         held = [*self._weights(), *self._optimizer(), *self._average()]
-        gradients, buckets = self._gradients(), self._buckets()
-        lasting = self.sharding.zero == 3
-        held += (gradients + buckets) if lasting else buckets if not self.deepspeed else []
-        passing = [] if lasting else gradients if not self.deepspeed else gradients + buckets
-        phases = {"train": (*passing, *self._training()), "step": (*([] if lasting else gradients), *self._step())}
+        left, backward, buckets = self._gradients(), self._backward(), self._buckets()
+        if self.sharding.zero == 3:
+            held += left + buckets
+            left, backward, buckets = [], [], []
+        elif not self.deepspeed:
+            held += buckets
+            buckets = []
+        phases = {
+            "train": (*backward, *buckets, *self._largest(), *self._training()),
+            **({"reduce": (*backward, *buckets, *self._reduced())} if self.sharding.zero == 1 else {}),
+            "step": (*left, *self._step()),
+        }
         rows = 0
         if self.settings.stage == "ppo":
             engine, sleeps = self._engine(), self.settings.vllm_enable_sleep_mode
@@ -134,11 +142,8 @@ class Ledger:
             cut = f" / {processes}, small ones also whole" if zero == 3 else ""
             return " + ".join(terms) + cut + (", on the host" if self.sharding.offload == "all" and zero == 3 else "")
         numbers = f"{trained:,}" if zero == 0 else f"{partition(role.trained, self.sharding):,} of {trained:,}"
-        if what == "gradients":
-            return f"{numbers if zero > 1 else f'{trained:,}'} x {precision.trained} B" + self._host_note()
         moments = precision.trained if zero == 0 else 4
-        master = zero > 0 and not (zero == 3 and precision.trained == 4 and self.sharding.offload == "none")
-        return f"{numbers} x ({'4 B master + ' if master else ''}2 moments of {moments} B)" + self._host_note()
+        return f"{numbers} x ({'4 B master + ' if zero else ''}2 moments of {moments} B)" + self._host_note()
 
     def _host_note(self) -> str:
         return ", on the host" if self.sharding.offload != "none" else ""
@@ -150,10 +155,20 @@ class Ledger:
         return [Part("moving average", 4 * numbers, f"{numbers:,} x 4 B, whole on every GPU")]
 
     def _gradients(self) -> list[Part]:
-        return [
-            Part(f"gradients of {role.name}", self.states[role.name].gradients, self._share(role, "gradients"))
-            for role in self.trained
-        ]
+        """What an optimizer step begins with."""
+        return [self._of_gradients(role, self.states[role.name].gradients) for role in self.trained]
+
+    def _backward(self) -> list[Part]:
+        """What the backward pass before it comes to; ZeRO-2 adds micro-batches up in a second place."""
+        times = 2 if self.sharding.zero == 2 and self.sharding.accumulating else 1
+        return [self._of_gradients(role, self.states[role.name].backward, times) for role in self.trained]
+
+    def _of_gradients(self, role: Role, size: int, times: int = 1) -> Part:
+        trained, width = sum(role.trained), self.precision(role).trained
+        numbers = size // width // times
+        share = f"{numbers:,} of {trained:,}" if numbers < trained else f"{trained:,}"
+        text = f"{f'{times} x ' if times > 1 else ''}{share} x {width} B"
+        return Part(f"gradients of {role.name}", size, text if size else "on the host")
 
     def _buckets(self) -> list[Part]:
         """One engine has one set of buckets, as wide as its gradients."""
@@ -162,14 +177,28 @@ class Ledger:
             size = sum(self.states[role.name].buckets for role in self.trained)
             return [Part("DDP's buckets", size, f"{numbers:,} numbers, as wide as gradients")] if size else []
         size = max(self.states[role.name].buckets for role in self.trained)
-        bucket = f"{self.sharding.bucket:,} numbers"
-        return [Part("reduce bucket", size, bucket + (" and the largest gradient" if self._host_note() else ""))]
+        return [Part("reduce bucket", size, f"{self.sharding.bucket:,} numbers")]
+
+    def _largest(self) -> list[Part]:
+        """The whole gradient that ZeRO-2 and 3 are about to reduce; below 3, offload has a buffer as large too."""
+        copies = (self.sharding.zero > 1) + (self.sharding.zero < 3 and self.sharding.offload != "none")
+        numbers = max(max(role.trained) for role in self.trained)
+        width = self.precision(self.trained[0]).trained
+        text = f"{numbers:,} x {width} B" + (" x 2" if copies == 2 else "")
+        return [Part("largest gradient", copies * width * numbers, text)] if copies else []
+
+    def _reduced(self) -> list[Part]:
+        """Where ZeRO-1 puts the gradients of its share while all are there still."""
+        if self.sharding.offload != "none":
+            return self._largest()
+        size = sum(self.states[role.name].gradients for role in self.trained)
+        return [Part("reduced gradients", size, "those of the share, beside all")]
 
     # ---- Phases ----
 
     def _copies(self, roles: Sequence[Role]) -> list[Part]:
         """What autocast keeps of float32 weights; of frozen ones in a trained network nothing."""
-        if self.deepspeed or not self.settings.bf16:
+        if not self.settings.bf16:
             return []
         sizes = {r.name: sum(r.trained or r.frozen) for r in roles}
         widths = {r.name: self.precision(r).trained if r.trained else self.precision(r).frozen for r in roles}
@@ -212,20 +241,26 @@ class Ledger:
         return [Part("logits", size, f"{positions:,} positions x {vocabulary:,}, at most {PPO_LOGITS:,}, x {copies} B")]
 
     def _step(self) -> list[Part]:
-        """The float32 copy of gradients that DeepSpeed steps with; torch's fused Adam needs none."""
+        """Gradients that DeepSpeed makes flat, and float32, to step with; torch's fused Adam needs none.
+
+        One group of parameters after the other, ZeRO-3 no more than `SUB_GROUP` at once.
+        """
         if not self.deepspeed or self.sharding.offload != "none":
             return []
-        mine = sum(partition(role.trained, self.sharding) for role in self.trained)
-        numbers = min(mine, SUB_GROUP) if self.sharding.zero == 3 else mine
-        return [Part("gradients to step with", 4 * numbers, f"{numbers:,} x 4 B")]
+        numbers = max(partition(role.trained, self.sharding) for role in self.trained)
+        if self.sharding.zero == 3:
+            numbers = min(numbers, SUB_GROUP)
+        narrow = self.precision(self.trained[0]).trained == 2
+        text = f"{numbers:,} x {'(2 B flat + 4 B)' if narrow else '4 B'}"
+        return [Part("gradients to step with", (6 if narrow else 4) * numbers, text)]
 
     def _gathered(self) -> list[Part]:
-        """Under ZeRO-3 the trainer's sampler has policy and critic whole on every GPU; vLLM is sent one at a time."""
+        """Under ZeRO-3 the trainer's sampler has the policy whole on every GPU; vLLM is sent one weight at a time."""
         if self.sharding.zero < 3 or self.settings.sampler != "trainer":
             return []
-        numbers = sum(sum(role.trained) + sum(role.frozen) for role in self.trained)
-        width = self.precision(self.roles[0]).frozen
-        return [Part("weights gathered to sample", width * numbers, f"{numbers:,} x {width} B, policy and critic")]
+        policy = self.roles[0]
+        numbers, width = sum(policy.trained) + sum(policy.frozen), self.precision(policy).frozen
+        return [Part("weights gathered to sample", width * numbers, f"{numbers:,} x {width} B, the policy")]
 
     def _engine(self) -> list[Part]:
         """Weights and cache of vLLM beside the trainer, shared by `vllm_tensor_parallel_size` GPUs."""
@@ -253,8 +288,9 @@ class Ledger:
     def _scoring(self) -> list[Part]:
         """The largest of four forward passes, one after the other, without gradients."""
         tokens = self.settings.rows * self.settings.row_tokens
-        largest = max(self.roles, key=lambda role: sum(role.trained) + sum(role.frozen))
+        passes = [[*self._copies([role]), *self._live([role])] for role in self.roles]
+        largest = max(passes, key=lambda parts: sum(part.bytes for part in parts))
         widest = max(self.roles, key=lambda role: block_bytes(role.network, self.widths(role)))
         block = tokens * block_bytes(widest.network, self.widths(widest))
-        pieces = [*self._copies([largest]), *self._live([largest]), *self._logits()]
-        return [*pieces, Part("one block's activations", block, f"{tokens:,} tokens of {widest.name}")]
+        text = f"{tokens:,} tokens of {widest.name}"
+        return [*largest, *self._logits(), Part("one block's activations", block, text)]

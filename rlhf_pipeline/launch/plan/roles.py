@@ -21,7 +21,8 @@ from rlhf_pipeline.launch.plan.settings import PlanSettings
 class Role:
     """One network: its shape, and the sizes of the parameters that are its own, trained or frozen.
 
-    `rank`: that of its LoRA adapter, 0 without. `full_width`: trained in float32 whatever `dtype` says.
+    `rank`: that of its LoRA adapter, 0 without. `full_width`: trained in float32 whatever `dtype` says. `apart`: below
+    ZeRO-3 it is part of no engine, so that DeepSpeed leaves it as it was loaded.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Role:
     frozen: tuple[int, ...] = ()
     rank: int = 0
     full_width: bool = False
+    apart: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def _ppo(settings: PlanSettings, shapes: Shapes) -> list[Role]:
         Role("policy", shapes.policy, trained=shapes.policy.parameters),
         Role("critic", critic, trained=critic.parameters, full_width=True),
         Role("reference", shapes.policy, frozen=shapes.policy.parameters),
-        Role("reward", shapes.reward, frozen=shapes.reward.parameters),
+        Role("reward", shapes.reward, frozen=shapes.reward.parameters, apart=True),
     ]
 
 
@@ -95,7 +97,8 @@ def _ppo_with_lora(settings: PlanSettings, shapes: Shapes) -> list[Role]:
     else:
         critic = Role("critic", shapes.policy_scalar, trained=matrices, rank=settings.lora_r)
     own = shapes.reward.parameters if settings.reward else matrices
-    return [policy, critic, Role("reference", shapes.policy), Role("reward", shapes.reward, frozen=own)]
+    reward = Role("reward", shapes.reward, frozen=own, apart=bool(settings.reward))
+    return [policy, critic, Role("reference", shapes.policy), reward]
 
 
 def _adapted(name: str, network: Network, settings: PlanSettings, head: tuple[int, ...] = ()) -> Role:

@@ -80,7 +80,8 @@ def _sampling(settings: PlanSettings, policy: Role, rows: int, at_once: int) -> 
 def _communicating(settings: PlanSettings, roles: Sequence[Role], sharding: Sharding, epochs: int) -> Time:
     """Rajbhandari et al. 2020, section 7: twice the gradients an optimizer step; in stage 3 also every weight again.
 
-    There weights are gathered for every forward and backward pass (which recomputes), to score and to sample.
+    There weights are gathered for every forward and backward pass (which recomputes) and to score, the policy's to
+    sample.
     """
     width = 2 if sharding.zero and settings.bf16 else 4
     trained = sum(sum(role.trained) for role in roles)
@@ -93,7 +94,8 @@ def _communicating(settings: PlanSettings, roles: Sequence[Role], sharding: Shar
     if sharding.zero == 3:
         numbers += 2 * epochs * micro_batches * engine
         if settings.stage == "ppo":
-            numbers += micro_batches * everything + (engine if settings.sampler == "trainer" else 0)
+            policy = sum(roles[0].trained) + sum(roles[0].frozen)
+            numbers += micro_batches * everything + (policy if settings.sampler == "trainer" else 0)
     network = settings.card.network if settings.network_gb_s is None else settings.network_gb_s * 1e9
     link = (settings.card.nvlink if settings.nodes == 1 else network) * settings.bandwidth_share
     moved = width * numbers * (sharding.processes - 1) / sharding.processes

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_pipeline.launch.plan.choices import choose
 from rlhf_pipeline.launch.plan.memory import Ledger, Memory
 from rlhf_pipeline.launch.plan.roles import stage_roles
 from rlhf_pipeline.launch.plan.settings import PlanSettings
@@ -38,6 +39,42 @@ def test_gradients_are_there_to_train_and_to_step_but_not_to_sample() -> None:
     assert lines(found, "train")["gradients of policy"] == lines(found, "step")["gradients of policy"]
 
 
+def test_zero_1_reduces_when_all_gradients_are_there() -> None:
+    """Beside them then lie those of the parameters that its share touches; only these are left to step."""
+    found = memory(zero=1, gpus=4)
+    whole, left = (lines(found, phase)["gradients of policy"] for phase in ("train", "step"))
+    assert whole == 2 * NETWORK.count and NETWORK.count / 2 <= left < whole
+    reduced = lines(found, "reduce")["reduced gradients"]
+    assert reduced == left + lines(found, "step")["gradients of critic"]
+    assert "reduce" not in memory(zero=2).phases
+
+
+def test_zero_2_and_3_reduce_one_whole_gradient_after_another() -> None:
+    largest = 2 * max(NETWORK.parameters)
+    assert lines(memory(zero=2), "train")["largest gradient"] == largest
+    assert lines(memory(zero=3), "train")["largest gradient"] == largest
+    assert "largest gradient" not in lines(memory(zero=1), "train")
+    assert lines(memory(zero=2, offload="optimizer"), "train")["largest gradient"] == 2 * largest  # and a buffer for it
+
+
+def test_zero_2_adds_micro_batches_up_in_a_second_place() -> None:
+    """`accumulating` as `choose` sets it."""
+    planned = PlanSettings(model="small", gpus=2, gradient_accumulation_steps=2)
+    roles = stage_roles(planned, SHAPES)
+    for zero, twice in ((2, 2), (3, 1)):
+        found = choose(planned, roles, zero).memory
+        total = {**lines(found), **lines(found, "train")}["gradients of policy"]
+        once = {**lines(memory(zero=zero)), **lines(memory(zero=zero), "train")}["gradients of policy"]
+        assert total == twice * once
+
+
+def test_gradients_are_stepped_with_in_float32_one_group_after_another() -> None:
+    share = (SCALAR.count + 3) // 4 * 2  # the critic's, the larger one
+    assert lines(memory(zero=2), "step")["gradients to step with"] == (2 + 4) * share
+    assert lines(memory(zero=2, bf16=False), "step")["gradients to step with"] == 4 * share
+    assert "gradients to step with" not in lines(memory(zero=2, offload="optimizer"), "step")
+
+
 def test_one_process_needs_no_buckets() -> None:
     assert "DDP's buckets" not in lines(memory(gpus=1))
 
@@ -65,8 +102,19 @@ def test_reference_and_reward_are_shared_out_in_stage_3_only() -> None:
     assert third["weights of reference"] == NETWORK.count + small
 
 
-def test_stage_3_gathers_policy_and_critic_to_sample() -> None:
-    assert lines(memory(zero=3), "generate")["weights gathered to sample"] == 2 * (NETWORK.count + SCALAR.count)
+def test_a_reward_model_of_its_own_stays_as_loaded_below_stage_3() -> None:
+    """The trainer gives DeepSpeed policy, critic and reference there, and the reward model in stage 3 alone."""
+    second = memory(zero=2)
+    assert lines(second)["weights of reward"] == 4 * SCALAR.count
+    assert lines(second, "score")["bf16 copies of reward"] == 2 * SCALAR.count
+    assert lines(memory(zero=2, dtype="bfloat16"))["weights of reward"] == 2 * SCALAR.count
+    third = memory(zero=3)
+    assert lines(third)["weights of reward"] < 4 * SCALAR.count / 2
+    assert "bf16 copies of reward" not in lines(third, "score")
+
+
+def test_stage_3_gathers_the_policy_and_not_the_critic_to_sample() -> None:
+    assert lines(memory(zero=3), "generate")["weights gathered to sample"] == 2 * NETWORK.count
     assert "weights gathered to sample" not in lines(memory(zero=3, use_vllm=True), "generate")
     assert "weights gathered to sample" not in lines(memory(zero=2), "generate")
 

@@ -15,6 +15,7 @@ from rlhf_pipeline.launch.plan.states import Offload, Sharding
 from tests.launch.plan.shapes import NETWORK, SCALAR, SHAPES
 
 H100 = GPUS["h100"]
+SERVER: dict[str, Any] = {"use_vllm": True, "vllm_mode": "server"}
 
 
 def times(zero: int = 0, offload: Offload = "none", rows_at_once: int = 8, **changes: Any) -> dict[str, Time]:
@@ -79,6 +80,11 @@ def test_stage_3_moves_half_as_much_again() -> None:
     """Rajbhandari et al. 2020, section 7.2: three times the parameters against twice."""
     second, third = (times(zero, stage="sft", gpus=4)["communication"].seconds for zero in (2, 3))
     assert third == pytest.approx(1.5 * second)
+
+
+def test_stage_3_gathers_the_policy_alone_to_sample() -> None:
+    sampling, elsewhere = (times(3, gpus=4, **way)["communication"].seconds for way in ({}, SERVER))
+    assert sampling - elsewhere == pytest.approx(2 * NETWORK.count * 3 / 4 / (0.5 * H100.nvlink))
 
 
 def test_between_nodes_the_network_is_the_link() -> None:
