@@ -1,6 +1,6 @@
 """How raw scores of a reward model become rewards: by offset and scale, which lie in its config.json.
 
-Left out: finding them (`stages.reward`), and scoring (`scoring`).
+Left out: finding them (`ranking.zero`), and scoring (`scoring`).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from rlhf_pipeline.artifacts import Store
 from rlhf_pipeline.artifacts.ensemble import join
@@ -22,8 +22,7 @@ from rlhf_pipeline.config import Setting, read_settings, take
 from rlhf_pipeline.data.pairs import Ties, dropped
 from rlhf_pipeline.data.sources import Rows, read
 from rlhf_pipeline.data.splits import opening
-from rlhf_pipeline.encoding import LongRow
-from rlhf_pipeline.errors import ConfigError, DataError
+from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.jobs import Job, StageSettings, asks_for_help, hub_revision, is_main_process, need_data, say
 from rlhf_pipeline.normalization import Normalization
 from rlhf_pipeline.records import Demonstration, Ranking
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
     from rlhf_pipeline.prepared import Prepared
     from rlhf_pipeline.ranking.trainer import RankingTrainer
-    from rlhf_pipeline.scoring import RewardModel
 
 LORA_TASK = {"lora_task_type": Setting("lora_task_type", "SEQ_CLS", "default")}
 SHOWN = ("loss", "eval_loss", "accuracy", "eval_accuracy", "margin", "grad_norm", "learning_rate")
@@ -152,8 +150,9 @@ def run(
 
     from rlhf_pipeline.arguments import trainer_arguments
     from rlhf_pipeline.models import adapter_base, check_classifier, load_config
-    from rlhf_pipeline.prepared import report, room, with_margins
+    from rlhf_pipeline.prepared import room, with_margins
     from rlhf_pipeline.ranking.trainer import RankingTrainer
+    from rlhf_pipeline.ranking.zero import demonstration_rows, normalize, report_demonstrations
     from rlhf_pipeline.training import refuse_second_adapter, stage_tokenizer, train_and_publish
 
     arguments, model_config = trainer_arguments(
@@ -184,8 +183,7 @@ def run(
             processing_class=tokenizer,
             peft_config=get_peft_config(model_config),
         )
-        pairs = {"train": count_pairs(prepared.train), "held_out": count_pairs(prepared.held_out)}
-        counts = report(job, rows, prepared, pairs, left_out)
+        counts = report_groups(job, rows, prepared, left_out)
         counts |= report_demonstrations(job, demonstrations, zero, too_long)
         openings = [opening(one) for one in prepared.held_out_records]
         train_and_publish(
@@ -240,68 +238,15 @@ def first_model(
     return model
 
 
-def demonstration_rows(
-    tokenizer: PreTrainedTokenizerBase, demonstrations: Rows[Demonstration] | None, room: int
-) -> tuple[list[list[int]], list[LongRow]]:
-    """Encode the demonstrations whose mean score becomes zero; also give those that are too long.
-
-    Raises `DataError` where all are: no zero could be found, after all the training.
-    """
-    from rlhf_pipeline.prepared import demonstration_encoder
-
-    if demonstrations is None:
-        return [], []
-    encode = demonstration_encoder(tokenizer, room, "skip")
-    encoded = [encode(record, demonstrations.where(n)) for n, record in enumerate(demonstrations.records)]
-    rows = [row["input_ids"] for one in encoded if isinstance(one, list) for row in one]
-    too_long = [one for one in encoded if isinstance(one, LongRow)]
-    if not rows:
-        raise DataError(
-            f"--normalize_on: {too_long[0]}, and none of {len(too_long)} demonstrations does; pass shorter ones, or "
-            "raise `--max_length`"
-        )
-    return rows, too_long
-
-
-def report_demonstrations(
-    job: Job, demonstrations: Rows[Demonstration] | None, used: Sequence[Any], too_long: Sequence[LongRow]
+def report_groups(
+    job: Job, rows: Rows[Ranking], prepared: Prepared[Ranking], left_out: Mapping[str, int]
 ) -> dict[str, int]:
-    """Set the demonstrations aside that say nothing of the zero, print what became of all, and return the counts."""
-    if demonstrations is None:
-        return {}
-    job.set_aside("bad_demonstrations", [bad.to_dict() for bad in demonstrations.bad])
-    job.set_aside("long_demonstrations", [asdict(row) for row in too_long])
-    counts = {
-        "demonstrations_used": len(used),
-        "demonstrations_bad": len(demonstrations.bad),
-        "demonstrations_long": len(too_long),
-    }
-    say("reward: " + "  ".join(f"{name} {count}" for name, count in counts.items() if count))
-    return counts
+    """Report the rankings and their pairs: those compared on each side, and those `left_out`."""
+    from rlhf_pipeline.prepared import report
 
-
-def normalize(trainer: RankingTrainer, demonstrations: Sequence[list[int]]) -> dict[str, float]:
-    """Set the config's `reward_offset` so that demonstrations score 0 on average (Ouyang et al. 2022, section 3.5).
-
-    An ensemble of heads has one for each, and in the metrics their mean. Without demonstrations its heads are aligned
-    on the held-out completions, and their mean stays as it is: rankings alone give each a zero of its own.
-    """
-    reward = as_reward_model(trainer)
-    if not demonstrations and reward.members == 1:
-        return {}
-    held_out: Any = [] if demonstrations else trainer.eval_dataset
-    rows = demonstrations or [row for group in held_out for row in group["input_ids"]]
-    offsets = reward.member_scores(rows).mean(dim=0)
-    if not demonstrations:
-        offsets -= offsets.mean()
-    config = trainer.accelerator.unwrap_model(trainer.model).config
-    config.reward_offset = offsets.tolist() if reward.members > 1 else float(offsets)
-    return {"reward_offset": float(offsets.mean())}
-
-
-def count_pairs(groups: Sequence[Mapping[str, Sequence[int]]]) -> int:
-    """Count the comparisons of encoded groups."""
-    return sum(len(group["better"]) for group in groups)
+    sides = {"train": prepared.train, "held_out": prepared.held_out}
+    pairs = {name: sum(len(group["better"]) for group in groups) for name, groups in sides.items()}
+    return report(job, rows, prepared, pairs, left_out)
 
 
 def accuracy_interval(trainer: RankingTrainer, openings: Sequence[str]) -> dict[str, float]:
@@ -314,15 +259,3 @@ def accuracy_interval(trainer: RankingTrainer, openings: Sequence[str]) -> dict[
     values, groups = outcomes(trainer.evaluated)
     found = clustered_share(values, [openings[group] for group in groups])
     return {} if found is None else {"eval_accuracy_low": found.low, "eval_accuracy_high": found.high}
-
-
-def as_reward_model(trainer: RankingTrainer) -> RewardModel:
-    """Give the model in training as what scores."""
-    from rlhf_pipeline.ensembles import Members
-    from rlhf_pipeline.scoring import RewardModel
-
-    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model).eval(), cast(Any, trainer.processing_class)
-    heads = model.config.num_labels
-    if heads > 1:
-        model = Members([model], [0.0] * heads, [1.0] * heads)
-    return RewardModel(model, tokenizer, "reward", trainer.args.per_device_eval_batch_size)
