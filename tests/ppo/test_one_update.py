@@ -226,6 +226,7 @@ def test_two_networks(tmp_path: Path, architecture: str, case: str) -> None:
     ours, critic = copy.deepcopy(policy), Critic.from_reward(tmp_path / "reward", dtype=torch.float64)
     reward = load(AutoModelForSequenceClassification, tmp_path / "reward")
     trainer, scores = recorded(tmp_path, CASES[case], model=ours, critic=critic)
+    trainer.ref_model.double()  # TRL 1.14 loads the reference in float32 whatever the policy has
     s = {**SETTINGS, **CASES[case]}
     plain = PlainPPO(
         lambda **rows: policy(**rows).logits,
