@@ -47,7 +47,7 @@ class Choice:
 
     @property
     def seconds(self) -> float:
-        """Seconds of a step."""
+        """Seconds of a step; they mean nothing where it does not fit, since then nothing is left to sample in."""
         return sum(time.seconds for time in self.times)
 
     @property
