@@ -13,7 +13,6 @@ from rlhf_pipeline.launch.plan.roles import stage_roles
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 from tests.launch.plan.shapes import SHAPES
 
-
 NAN, INFINITY = float("nan"), float("inf")
 
 
