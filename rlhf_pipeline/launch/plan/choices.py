@@ -12,7 +12,7 @@ from rlhf_pipeline.launch.plan.gpus import GIB
 from rlhf_pipeline.launch.plan.memory import Ledger, Memory
 from rlhf_pipeline.launch.plan.roles import Role, Shapes, stage_roles
 from rlhf_pipeline.launch.plan.seconds import Time, step_seconds
-from rlhf_pipeline.launch.plan.settings import PlanSettings
+from rlhf_pipeline.launch.plan.settings import LARGEST, PlanSettings, divides
 from rlhf_pipeline.launch.plan.states import Offload, Sharding
 
 
@@ -47,7 +47,7 @@ class Choice:
 
     @property
     def seconds(self) -> float:
-        """Seconds of a step."""
+        """Seconds of a step; they mean nothing where it does not fit, since then nothing is left to sample in."""
         return sum(time.seconds for time in self.times)
 
     @property
@@ -128,4 +128,6 @@ def _changes(settings: PlanSettings) -> Iterator[tuple[str, dict[str, Any]]]:
     if settings.stage == "ppo" and settings.sampler != "server":
         yield "--use_vllm --vllm_mode server", {"use_vllm": True, "vllm_mode": "server"}
     for times in (2, 4, 8, 16, 32):
-        yield f"--gpus {times * settings.gpus}", {"gpus": times * settings.gpus}
+        gpus = times * settings.gpus
+        if gpus <= LARGEST and divides(gpus, settings.gpus_per_node):
+            yield f"--gpus {gpus}", {"gpus": gpus}

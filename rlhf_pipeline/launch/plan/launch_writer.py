@@ -7,30 +7,40 @@ several machines holds a placeholder address, which `accelerate launch` takes on
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_pipeline.errors import LaunchError
+from rlhf_pipeline.errors import LaunchError, first_line
 from rlhf_pipeline.launch.plan.choices import Choice
 from rlhf_pipeline.launch.plan.gpus import GIB
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 
 
 def write_launch_files(choice: Choice, settings: PlanSettings, file: str) -> list[Path]:
-    """Write `file`, and the JSON that it names; raises LaunchError where one is there already."""
+    """Write `file`, and the JSON that it names; raises LaunchError where one is there already, or cannot be."""
     path = Path(file)
     if path.suffix not in (".yaml", ".yml"):
-        raise LaunchError(f"--write: {file} is no name for a launch file; call it {path.with_suffix('.yaml')}")
+        name = path.with_suffix(".yaml") if path.name else path / "launch.yaml"
+        raise LaunchError(f"--write: {file} is no name for a launch file; call it {name}")
     texts = {path: launch_text(choice, settings, path)}
     if choice.sharding.zero:
         texts[path.with_suffix(".json")] = json.dumps(deepspeed_config(choice), indent=2) + "\n"
+    try:
+        _write(texts)
+    except OSError as error:
+        problem = f"{file} cannot be written ({first_line(error)})"
+        raise LaunchError(f"--write: {problem}; name a file in a folder of yours: --write {path.name}") from error
+    return list(texts)
+
+
+def _write(texts: Mapping[Path, str]) -> None:
     for place in texts:
         if place.exists():
             raise LaunchError(f"--write: {place} is there already; name another file, or remove it")
-    path.parent.mkdir(parents=True, exist_ok=True)
     for place, text in texts.items():
+        place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text, encoding="utf-8")
-    return list(texts)
 
 
 def launch_text(choice: Choice, settings: PlanSettings, path: Path) -> str:
@@ -63,7 +73,10 @@ def launch_text(choice: Choice, settings: PlanSettings, path: Path) -> str:
 
 
 def deepspeed_config(choice: Choice) -> dict[str, Any]:
-    """Return DeepSpeed's settings; `auto` is filled in by transformers from the stage's own."""
+    """Return DeepSpeed's settings; `auto` is filled in by transformers from the stage's own.
+
+    With an optimizer on the host accelerate builds DeepSpeed's own Adam, which is compiled first, unless told not to.
+    """
     sharding = choice.sharding
     zero: dict[str, Any] = {
         "stage": sharding.zero,
@@ -90,4 +103,5 @@ def deepspeed_config(choice: Choice) -> dict[str, Any]:
         "gradient_clipping": "auto",
         "train_batch_size": "auto",
         "train_micro_batch_size_per_gpu": "auto",
+        **({"zero_force_ds_cpu_optimizer": False} if sharding.offload != "none" else {}),
     }

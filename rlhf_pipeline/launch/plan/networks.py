@@ -16,6 +16,9 @@ from rlhf_pipeline.errors import ConfigError, ModelError, first_line
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
+UNBUILDABLE = (ValueError, TypeError, ArithmeticError, AttributeError, LookupError, RuntimeError, ImportError)
+"""What transformers and torch raise for values of a config.json that make no network."""
+
 
 class Projection(NamedTuple):
     """A linear layer that LoRA can adapt: its last name (`q_proj`), inputs and outputs."""
@@ -77,8 +80,13 @@ def read_network(model: str, *, scalar: bool = False, revision: str | None = Non
     import torch
 
     config = _read_config(model, revision)
-    with torch.device("meta"):
-        return describe(_build(config, model, scalar), Path(model).stem if Path(model).is_file() else Path(model).name)
+    name = Path(model).stem if Path(model).is_file() else Path(model).name
+    try:
+        _check_sizes(config.get_text_config(), model)
+        with torch.device("meta"):
+            return describe(_build(config, scalar), name)
+    except UNBUILDABLE as error:
+        raise ModelError(f"{model}: cannot be built: {first_line(error)}; name a causal language model") from error
 
 
 def _read_config(model: str, revision: str | None) -> PretrainedConfig:
@@ -88,14 +96,31 @@ def _read_config(model: str, revision: str | None) -> PretrainedConfig:
     try:
         config: PretrainedConfig = AutoConfig.from_pretrained(model, revision=revision)
         return config
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+    except ZeroDivisionError as error:
+        raise ModelError(
+            f"{model}: a size in its config.json is 0, such as `num_attention_heads`; write whole numbers above 0"
+        ) from error
+    except (OSError, StrictDataclassError, *UNBUILDABLE) as error:
         raise ModelError(
             f"{model}: no usable config.json ({first_line(error)}); name a model of an architecture that the installed "
             "transformers knows, of an adapter its base"
         ) from error
 
 
-def _build(config: PretrainedConfig, model: str, scalar: bool) -> Any:
+def _check_sizes(config: PretrainedConfig, model: str) -> None:
+    """Refuse sizes that no network has; other values of a config are left to transformers to refuse."""
+    if getattr(config, "num_attention_heads", None) is None:
+        raise ModelError(
+            f"{model}: a {config.model_type} has no `num_attention_heads`, and attention-free architectures are not "
+            "planned; name a transformer"
+        )
+    for name in ("num_attention_heads", "num_hidden_layers", "hidden_size", "vocab_size"):
+        size = getattr(config, name, 1)  # where there is none, building says what is missing
+        if not isinstance(size, int) or size < 1:
+            raise ModelError(f"{model}: `{name}` is {size!r}; write a whole number above 0 in its config.json")
+
+
+def _build(config: PretrainedConfig, scalar: bool) -> Any:
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
     from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 
@@ -104,10 +129,7 @@ def _build(config: PretrainedConfig, model: str, scalar: bool) -> Any:
         config.num_labels = 1
         known = type(config) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
         kind = AutoModelForSequenceClassification if known else AutoModel
-    try:
-        return kind.from_config(config)
-    except (ValueError, ImportError) as error:
-        raise ModelError(f"{model}: cannot be built: {first_line(error)}; name a causal language model") from error
+    return kind.from_config(config)
 
 
 def describe(model: Any, name: str) -> Network:

@@ -50,7 +50,8 @@ def table(found: Sequence[Choice], stage: str) -> list[str]:
 def _row(choice: Choice) -> str:
     verdict = "fits" if choice.fits else f"too much: {choice.limit}"
     host = gib(choice.host_bytes) if choice.host_bytes else "-"
-    return f"{gib(choice.bytes):>9}  {choice.memory.peak:<8}  {host:>10}  {choice.seconds:>11,.1f}  {verdict}"
+    seconds = f"{choice.seconds:,.1f}" if choice.fits else "-"
+    return f"{gib(choice.bytes):>9}  {choice.memory.peak:<8}  {host:>10}  {seconds:>11}  {verdict}"
 
 
 def advice(best: Choice | None, found: Sequence[Choice], helps: Sequence[tuple[str, Choice]]) -> list[str]:
@@ -69,13 +70,15 @@ def advice(best: Choice | None, found: Sequence[Choice], helps: Sequence[tuple[s
 
 
 def arithmetic(choice: Choice) -> Iterator[str]:
-    """Yield every line behind one way."""
+    """Yield every line behind one way; what does not fit takes no time that could be told."""
     memory = choice.memory
     yield f"{choice.name}: held all the time"
     yield from _lines(memory.held)
     for phase, parts in memory.phases.items():
         yield f"{choice.name}: {phase}, {gib(memory.total(phase))} GiB with what is held"
         yield from _lines(parts)
+    if not choice.fits:
+        return
     yield f"{choice.name}: time"
     yield from (f"  {time.name:<28} {time.seconds:>10,.2f} s    {time.arithmetic}" for time in choice.times)
 
@@ -111,6 +114,6 @@ def _plain(choice: Choice) -> dict[str, Any]:
         "host_bytes_a_node": choice.host_bytes,
         "held": [part._asdict() for part in memory.held],
         "phases": {phase: [part._asdict() for part in parts] for phase, parts in memory.phases.items()},
-        "seconds": choice.seconds,
-        "times": [time._asdict() for time in choice.times],
+        "seconds": choice.seconds if choice.fits else None,
+        "times": [time._asdict() for time in choice.times] if choice.fits else None,
     }

@@ -33,6 +33,12 @@ class Role:
     full_width: bool = False
     apart: bool = False
 
+    @property
+    def gathered(self) -> int:
+        """Numbers that a pass needs: its own, and those of the base where it stands on one (a head twice)."""
+        own = sum(self.trained) + sum(self.frozen)
+        return own if own >= self.network.count else own + self.network.count
+
 
 @dataclass(frozen=True)
 class Shapes:

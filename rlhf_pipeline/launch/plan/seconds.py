@@ -44,7 +44,7 @@ def step_seconds(
     if sharding.processes > 1:
         times.append(_communicating(settings, roles, sharding, epochs))
     if sharding.offload != "none":
-        times.append(_offloading(settings, trained, sharding, epochs))
+        times.append(_offloading(settings, roles, sharding, epochs))
     return times
 
 
@@ -78,35 +78,50 @@ def _sampling(settings: PlanSettings, policy: Role, rows: int, at_once: int) -> 
 
 
 def _communicating(settings: PlanSettings, roles: Sequence[Role], sharding: Sharding, epochs: int) -> Time:
-    """Rajbhandari et al. 2020, section 7: twice the gradients an optimizer step; in stage 3 also every weight again.
-
-    There weights are gathered for every forward and backward pass (which recomputes) and to score, the policy's to
-    sample.
-    """
-    width = 2 if sharding.zero and settings.bf16 else 4
+    """Rajbhandari et al. 2020, section 7: twice the gradients an optimizer step; in stage 3 also every weight again."""
     trained = sum(sum(role.trained) for role in roles)
-    everything = sum(sum(role.trained) + sum(role.frozen) for role in roles)
-    engine = sum(sum(role.trained) + sum(role.frozen) for role in roles if role.trained)
-    micro_batches = settings.micro_batches if settings.stage == "ppo" else settings.gradient_accumulation_steps
-    steps = epochs * micro_batches // settings.gradient_accumulation_steps
-    reductions = epochs * micro_batches if sharding.zero >= 2 else steps
-    numbers = reductions * trained + steps * (trained if sharding.zero < 3 else 0)
-    if sharding.zero == 3:
-        numbers += 2 * epochs * micro_batches * engine
-        if settings.stage == "ppo":
-            policy = sum(roles[0].trained) + sum(roles[0].frozen)
-            numbers += micro_batches * everything + (policy if settings.sampler == "trainer" else 0)
+    micro_batches, steps = _steps(settings, epochs)
+    reductions = micro_batches if sharding.zero >= 2 else steps
+    numbers = reductions * trained + (_gathers(settings, roles, epochs) if sharding.zero == 3 else steps * trained)
     network = settings.card.network if settings.network_gb_s is None else settings.network_gb_s * 1e9
     link = (settings.card.nvlink if settings.nodes == 1 else network) * settings.bandwidth_share
-    moved = width * numbers * (sharding.processes - 1) / sharding.processes
+    moved = _width(settings, sharding) * numbers * (sharding.processes - 1) / sharding.processes
     return Time("communication", moved / link, f"{moved / 1e9:,.0f} GB / {link / 1e9:,.0f} GB/s")
 
 
-def _offloading(settings: PlanSettings, trained: Sequence[Role], sharding: Sharding, epochs: int) -> Time:
-    """Gradients down and weights up over PCIe, and Adam in the host's memory: 4 and 28 bytes a number."""
-    mine = sum(sum(role.trained) for role in trained) / sharding.processes
-    micro_batches = settings.micro_batches if settings.stage == "ppo" else settings.gradient_accumulation_steps
-    steps = epochs * micro_batches // settings.gradient_accumulation_steps
+def _gathers(settings: PlanSettings, roles: Sequence[Role], epochs: int) -> int:
+    """Numbers that stage 3 gathers: for every forward and backward pass (which recomputes) and to score; the policy's
+    to sample. A network that stands on the base gathers that too.
+    """
+    micro_batches, _ = _steps(settings, epochs)
+    numbers = 2 * micro_batches * sum(role.gathered for role in roles if role.trained)
+    if settings.stage == "ppo":
+        numbers += settings.micro_batches * sum(role.gathered for role in roles)
+        numbers += roles[0].gathered if settings.sampler == "trainer" else 0
+    return numbers
+
+
+def _offloading(settings: PlanSettings, roles: Sequence[Role], sharding: Sharding, epochs: int) -> Time:
+    """Gradients down and weights up over PCIe, and Adam in the host's memory: 4 and 28 bytes a number.
+
+    Weights that lie on the host cross whenever they are gathered, every process its share of them.
+    """
+    mine = sum(sum(role.trained) for role in roles) / sharding.processes
+    _, steps = _steps(settings, epochs)
     rate = HOST_BANDWIDTH * settings.bandwidth_share
-    text = f"{steps:,} steps x {mine:,.0f} numbers x 32 B / {rate / 1e9:,.0f} GB/s"
-    return Time("offload", 32 * steps * mine / rate, text)
+    moved, text = 32 * steps * mine, f"{steps:,} steps x {mine:,.0f} numbers x 32 B"
+    if sharding.offload == "all":
+        weights = _width(settings, sharding) * _gathers(settings, roles, epochs) / sharding.processes
+        moved, text = moved + weights, f"({text} + {weights / 1e9:,.1f} GB of weights)"
+    return Time("offload", moved / rate, f"{text} / {rate / 1e9:,.0f} GB/s")
+
+
+def _steps(settings: PlanSettings, epochs: int) -> tuple[int, int]:
+    """Micro-batches and optimizer steps of all epochs."""
+    micro_batches = settings.micro_batches if settings.stage == "ppo" else settings.gradient_accumulation_steps
+    return epochs * micro_batches, epochs * micro_batches // settings.gradient_accumulation_steps
+
+
+def _width(settings: PlanSettings, sharding: Sharding) -> int:
+    """Bytes of a weight or gradient that is moved."""
+    return 2 if sharding.zero and settings.bf16 else 4

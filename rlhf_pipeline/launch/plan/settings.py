@@ -11,6 +11,11 @@ from rlhf_pipeline.launch.plan.gpus import GIB, GPUS, Gpu
 LARGEST = 2**20
 
 
+def divides(gpus: int, per_node: int) -> bool:
+    """Whether every one of the machines that are needed has as many of the GPUs."""
+    return gpus % -(-gpus // per_node) == 0
+
+
 @dataclass(frozen=True)
 class PlanSettings:
     """What is to be planned. Raises ConfigError for a number that cannot be."""
@@ -89,18 +94,37 @@ class PlanSettings:
         for name in (*whole, *(["steps_per_generation"] if self.steps_per_generation is not None else [])):
             if not 1 <= getattr(self, name) <= LARGEST:
                 raise ConfigError(f"`{name}` is {getattr(self, name)}; it must lie between 1 and {LARGEST}")
+        self._check_rates()
+        if self.zero not in (None, 0, 1, 2, 3):
+            raise ConfigError(f"`zero` is {self.zero}; it must be 0 (DDP), 1, 2 or 3")
+        if self.usable <= 0:
+            raise ConfigError(f"`reserve_gib` is {self.reserve_gib}, of {self.total_gib} GiB; keep back less")
+        self._check_nodes()
+        self._check_sampling()
+
+    def _check_rates(self) -> None:
+        """Not a number fails every comparison, and infinity the upper bound."""
         for name in ("mfu", "bandwidth_share"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"`{name}` is {getattr(self, name)}; it is a share, above 0 and up to 1")
-        if self.zero not in (None, 0, 1, 2, 3):
-            raise ConfigError(f"`zero` is {self.zero}; it must be 0 (DDP), 1, 2 or 3")
-        if self.network_gb_s is not None and self.network_gb_s <= 0:
-            raise ConfigError(f"`network_gb_s` is {self.network_gb_s}; it must be above 0")
-        if self.reserve_gib < 0 or self.usable <= 0:
+        for name in ("memory_gib", "network_gb_s"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number <= LARGEST:
+                raise ConfigError(f"`{name}` is {number}; it must lie above 0 and up to {LARGEST}")
+        for name in ("reserve_gib", "host_gib"):
+            if not 0 <= getattr(self, name) <= LARGEST:
+                raise ConfigError(f"`{name}` is {getattr(self, name)}; it must lie between 0 and {LARGEST}")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"`ema_decay` is {self.ema_decay}; it must lie between 0 and 1, like 0.992")
+
+    def _check_nodes(self) -> None:
+        if not divides(self.gpus, self.gpus_per_node):
+            fewer = next(n for n in range(self.gpus, 0, -1) if divides(n, self.gpus_per_node))
+            more = next(n for n in range(self.gpus, 2 * LARGEST) if divides(n, self.gpus_per_node))
             raise ConfigError(
-                f"`reserve_gib` is {self.reserve_gib}, of {self.total_gib} GiB; keep back less, 0 or more"
+                f"`gpus` {self.gpus} do not divide over {self.nodes} machines of up to {self.gpus_per_node} "
+                f"(gpus_per_node); type --gpus {fewer} or --gpus {more}"
             )
-        self._check_sampling()
 
     def _check_sampling(self) -> None:
         if self.micro_batches % self.gradient_accumulation_steps:

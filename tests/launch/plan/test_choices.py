@@ -13,6 +13,8 @@ from rlhf_pipeline.launch.plan.roles import stage_roles
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 from tests.launch.plan.shapes import SHAPES
 
+NAN, INFINITY = float("nan"), float("inf")
+
 
 def settings_of(**changes: Any) -> PlanSettings:
     return PlanSettings(**{"model": "small", "gpus": 4, **changes})
@@ -68,6 +70,11 @@ def test_what_would_help_fits() -> None:
     assert all(way.fits and way.bytes <= planned.usable for _, way in helps)
 
 
+def test_no_number_of_gpus_is_tried_that_does_not_divide_over_machines() -> None:
+    planned = settings_of(gpus=5, memory_gib=0.5, reserve_gib=0.499999)
+    assert remedies(planned, SHAPES) == []
+
+
 def test_a_host_that_is_too_small_is_the_limit() -> None:
     offloaded: dict[str, Any] = {"zero": 3, "offload": "optimizer"}
     assert ways(**offloaded)[0].fits
@@ -97,6 +104,18 @@ def test_a_host_holds_the_shares_of_its_gpus() -> None:
         ({"mfu": 1.5}, "`mfu` is 1.5; it is a share"),
         ({"reserve_gib": 100.0}, "keep back less"),
         ({"network_gb_s": 0.0}, "`network_gb_s` is 0.0"),
+        ({"network_gb_s": NAN}, "`network_gb_s` is nan"),
+        ({"memory_gib": NAN}, "`memory_gib` is nan"),
+        ({"memory_gib": INFINITY}, "`memory_gib` is inf"),
+        ({"memory_gib": 1e308}, "`memory_gib` is 1e.308"),
+        ({"memory_gib": -5.0}, "`memory_gib` is -5.0"),
+        ({"reserve_gib": NAN}, "`reserve_gib` is nan"),
+        ({"reserve_gib": -1.0}, "`reserve_gib` is -1.0"),
+        ({"host_gib": -5.0}, "`host_gib` is -5.0"),
+        ({"host_gib": INFINITY}, "`host_gib` is inf"),
+        ({"mfu": NAN}, "`mfu` is nan"),
+        ({"ema_decay": NAN}, "`ema_decay` is nan"),
+        ({"gpus": 9}, "`gpus` 9 do not divide over 2 machines .* type --gpus 8 or --gpus 10"),
         ({"steps_per_generation": 3, "gradient_accumulation_steps": 2}, "must be a multiple"),
         ({"gpus": 8, "vllm_tensor_parallel_size": 3}, "must divide the 8 gpus"),
     ],

@@ -75,6 +75,23 @@ def test_json_holds_bytes(llama: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert first["fits"] == (first["bytes"] <= plan["usable_bytes"])
 
 
+def test_what_does_not_fit_takes_no_time(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--model", llama, "--gpus", "1", "--gpu", "h200", "--explain"]
+    main(words)
+    said = capsys.readouterr().out.splitlines()
+    main([*words, "--json"])
+    found = json.loads(capsys.readouterr().out)["choices"]
+    assert {way["fits"] for way in found} == {False, True}
+    for way in found:
+        [row] = [line for line in said if line.startswith(f"{way['name']}  ")]
+        assert way["fits"] == row.endswith("  fits") == (f"{way['name']}: time" in said)
+        if way["fits"]:
+            assert way["seconds"] == pytest.approx(sum(time["seconds"] for time in way["times"]))
+            assert f"{way['seconds']:,.1f}  fits" in row
+        else:
+            assert (way["seconds"], way["times"]) == (None, None) and "-  too much: " in row
+
+
 def test_what_does_not_fit_says_what_would(llama: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["--model", llama, "--gpus", "1", "--offload", "none"])
     said = capsys.readouterr().out

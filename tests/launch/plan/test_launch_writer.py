@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_pipeline.config import flat_yaml
-from rlhf_pipeline.errors import LaunchError
+from rlhf_pipeline.errors import ConfigError, LaunchError
 from rlhf_pipeline.launch.launch_files import check_launch_file
 from rlhf_pipeline.launch.plan.choices import choose
 from rlhf_pipeline.launch.plan.launch_writer import write_launch_files
@@ -48,7 +49,9 @@ def test_deepspeeds_file_says_the_plan(zero: int, offload: Offload, tmp_path: Pa
     keys, files = written(tmp_path, zero, offload)
     assert keys["deepspeed_config"]["deepspeed_config_file"] == str(files[1])
     assert keys["deepspeed_config"]["zero3_init_flag"] == (zero == 3)
-    config = json.loads(files[1].read_text())["zero_optimization"]
+    whole = json.loads(files[1].read_text())
+    assert whole.get("zero_force_ds_cpu_optimizer") == (None if offload == "none" else False)
+    config = whole["zero_optimization"]
     assert config["stage"] == zero
     assert ("offload_optimizer" in config, "offload_param" in config) == (offload != "none", offload == "all")
     assert ("stage3_param_persistence_threshold" in config) == (zero == 3)
@@ -74,8 +77,33 @@ def test_a_file_that_is_there_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "launch.yaml").read_text() == before
 
 
-def test_a_name_that_is_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("launch.json", "call it launch.yaml"),
+        (".", "call it launch.yaml"),
+        ("/dev/null/y.yaml", "/dev/null/y.yaml cannot be written .*: --write y.yaml$"),
+        ("/proc/nowhere/y.yaml", "/proc/nowhere/y.yaml cannot be written .*: --write y.yaml$"),
+        (f"{'y' * 300}.yaml", "cannot be written .*File name too long"),
+    ],
+)
+@pytest.mark.parametrize("zero", [0, 3])
+def test_a_name_that_is_none(file: str, message: str, zero: int) -> None:
     planned = PlanSettings(model="small")
-    choice = choose(planned, stage_roles(planned, SHAPES), 0)
-    with pytest.raises(LaunchError, match="call it .*launch.yaml"):
-        write_launch_files(choice, planned, str(tmp_path / "launch.json"))
+    choice = choose(planned, stage_roles(planned, SHAPES), zero)
+    with pytest.raises(LaunchError, match=message) as caught:
+        write_launch_files(choice, planned, file)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("gpus", range(1, 26))
+def test_every_number_of_gpus_that_is_taken_can_be_launched(gpus: int, tmp_path: Path) -> None:
+    try:
+        _, files = written(tmp_path, 0, gpus=gpus)
+    except ConfigError as error:
+        typed = [int(number) for number in re.findall(r"--gpus (\d+)", str(error))]
+        assert typed[0] < gpus < typed[1]
+        assert all(PlanSettings(model="small", gpus=number).gpus == number for number in typed)
+    else:
+        check_launch_file(str(files[0]))
+    assert any(tmp_path.iterdir()) == (gpus not in (9, 11, 13, 15, 17, 19, 20, 22, 23, 25))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peft import LoraConfig, TaskType, get_peft_model
@@ -84,7 +85,9 @@ def test_what_activations_follow_from(architecture: str, tmp_path: Path) -> None
     assert network.entries == (5 if network.rms else 2)  # q, k, v, gate, up; or all in one, and one
 
 
-@pytest.mark.parametrize("content", ["{", '{"model_type": "no-such-architecture"}', "{}"])
+@pytest.mark.parametrize(
+    "content", ["{", "[1]", '"x"', '{"model_type": "no-such-architecture"}', '{"model_type": 5}', "{}"]
+)
 def test_a_config_that_is_none(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelError, match="no usable config.json"):
@@ -95,3 +98,28 @@ def test_a_config_of_another_kind_of_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     with pytest.raises(ModelError, match="cannot be built"):
         read_network(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_attention_heads": 0}, "a size in its config.json is 0, such as `num_attention_heads`"),
+        ({"model_type": "gpt2", "num_attention_heads": 0}, "`num_attention_heads` is 0; write a whole number"),
+        ({"num_hidden_layers": 0}, "`num_hidden_layers` is 0"),
+        ({"num_hidden_layers": -1}, "`num_hidden_layers` is -1"),
+        ({"hidden_size": 0}, "`hidden_size` is 0"),
+        ({"vocab_size": -1}, "`vocab_size` is -1"),
+        ({"intermediate_size": -1}, "cannot be built: .*negative"),
+        ({"head_dim": -1}, "cannot be built: "),
+        ({"hidden_act": "none-such"}, "cannot be built: "),
+        ({"num_attention_heads": None, "model_type": "mamba"}, "a mamba has no `num_attention_heads`"),
+        ({"num_attention_heads": None, "model_type": "rwkv"}, "a rwkv has no `num_attention_heads`"),
+    ],
+)
+@pytest.mark.parametrize("scalar", [False, True])
+def test_values_that_make_no_network(changes: dict[str, Any], message: str, scalar: bool, tmp_path: Path) -> None:
+    config = {name: value for name, value in {**LLAMA_2_7B, **changes}.items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=message) as caught:
+        read_network(str(tmp_path), scalar=scalar)
+    assert "\n" not in str(caught.value)

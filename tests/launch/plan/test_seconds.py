@@ -15,6 +15,7 @@ from rlhf_pipeline.launch.plan.states import Offload, Sharding
 from tests.launch.plan.shapes import NETWORK, SCALAR, SHAPES
 
 H100 = GPUS["h100"]
+OFFLOADED: tuple[Offload, ...] = ("optimizer", "all")
 SERVER: dict[str, Any] = {"use_vllm": True, "vllm_mode": "server"}
 
 
@@ -98,3 +99,29 @@ def test_offload_runs_at_the_hosts_pace() -> None:
     found = times(2, "optimizer", stage="sft", gpus=2)
     assert found["offload"].seconds == pytest.approx(32 * NETWORK.count / 2 / 12.5e9)
     assert "offload" not in times(2, stage="sft", gpus=2)
+
+
+def test_weights_on_the_host_cross_whenever_they_are_gathered() -> None:
+    """SFT: once forward and once backward; each process its share; all else as with the optimizer alone there."""
+    changes: dict[str, Any] = {"stage": "sft", "gpus": 2, "gradient_accumulation_steps": 3}
+    optimizer, weights = (times(3, offload, **changes)["offload"].seconds for offload in OFFLOADED)
+    assert weights - optimizer == pytest.approx(2 * (2 * 3 * NETWORK.count) / 2 / 12.5e9)
+
+
+@pytest.mark.parametrize("gpus", [1, 4])
+def test_a_base_on_the_host_crosses_for_every_network_on_it(gpus: int) -> None:
+    """Nine passes of PPO: to sample, four to score, and two each for policy and critic."""
+    changes: dict[str, Any] = {"gpus": gpus, "use_peft": True, "dtype": "bfloat16", "lora_r": 1}
+    optimizer, weights = (times(3, offload, **changes)["offload"].seconds for offload in OFFLOADED)
+    policy, critic, _, _ = stage_roles(PlanSettings(model="small", use_peft=True, lora_r=1), SHAPES)
+    passes = 5 * NETWORK.count + 4 * SCALAR.count + 4 * sum(policy.trained) + 4 * sum(critic.trained)
+    assert weights - optimizer == pytest.approx(2 * passes / gpus / 12.5e9)
+
+
+def test_a_base_is_gathered_for_every_network_on_it() -> None:
+    """Over links too: an epoch passes forward and backward through policy and critic, each with all of the base."""
+    one, four = (times(3, gpus=4, num_iterations=n, use_peft=True)["communication"].seconds for n in (1, 4))
+    policy, critic, _, _ = stage_roles(PlanSettings(model="small", use_peft=True), SHAPES)
+    trained = sum(policy.trained) + sum(critic.trained)
+    epoch = 2 * (NETWORK.count + SCALAR.count + trained) + trained
+    assert four - one == pytest.approx(3 * 2 * epoch * 3 / 4 / (0.5 * H100.nvlink))
