@@ -58,6 +58,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) --editable '.[dev,deepspeed]'
 	@touch $@
 
+$(VENV)/.installed-deepspeed: $(VENV)/.installed
+	$(PIP) --editable '.[deepspeed]'
+	@touch $@
+
 install: $(VENV)/.installed
 
 install-dev: $(VENV)/.installed-dev
@@ -72,6 +76,8 @@ SEVERAL_GPUS = $(filter-out 0 1,$(GPUS))
 PROCESSES = $(or $(NPROC),$(if $(LAUNCH),,$(SEVERAL_GPUS)))
 LAUNCH_NAME = $(or $(LAUNCH),$(if $(filter-out 1,$(PROCESSES)),$(if $(filter-out 0,$(GPUS)),nvlink,cpu2)))
 LAUNCH_FILE = $(or $(wildcard $(LAUNCH_NAME)),$(wildcard recipes/accelerate/$(LAUNCH_NAME).yaml),$(LAUNCH_NAME))
+
+install: $(if $(LAUNCH),$(if $(shell grep -s '^distributed_type: *DEEPSPEED' '$(LAUNCH_FILE)'),$(VENV)/.installed-deepspeed))
 
 # $(call stage,name,run,settings): one stage, under accelerate where several processes are wanted.
 define stage

@@ -90,6 +90,16 @@ def test_launching(words: list[str], launch_file: str, processes: str | None) ->
     assert check.split()[3:] == ([processes] if processes else [])
 
 
+@pytest.mark.parametrize(
+    ("launch", "wanted"), [("zero3", True), ("recipes/accelerate/nodes2.yaml", True), ("nvlink", False), ("", False)]
+)
+def test_deepspeed_is_installed_where_the_launch_file_asks_for_it(tmp_path: Path, launch: str, wanted: bool) -> None:
+    command = ["make", "--dry-run", f"VENV={tmp_path}/venv", "sft", *([f"LAUNCH={launch}"] if launch else [])]
+    environ = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert ("--editable '.[deepspeed]'" in done.stdout) == wanted
+
+
 def test_one_process_needs_no_launcher() -> None:
     assert len(typed("sft", "NPROC=1")) == 1
 

@@ -26,6 +26,7 @@ _NEXT_STEP = {
     errno.EACCES: _MAKE_WRITABLE,
     errno.EPERM: _MAKE_WRITABLE,
     errno.ENOTDIR: _CHECK_DISK,
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EIO: _CHECK_DISK,
     errno.ESTALE: _CHECK_DISK,
 }
@@ -66,10 +67,29 @@ def readable_size(size: float) -> str:
     return f"{size:.1f} TB"
 
 
+def nearest_folder(root: Path) -> Path:
+    """Return `root`, or the nearest folder above it that exists; StorageError where no store can be at `root`."""
+    refused, path = f"{root} cannot be an artifact store", root.absolute()
+    with storage_errors(refused):
+        while not _is_there(path):
+            path = path.parent
+    if not path.is_dir():
+        raise StorageError(f"{refused}: {path} is no folder; name another one with --artifacts")
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a folder, a file or a link has this name; unlike `Path.exists`, other errors are raised."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def require_space(folder: Path, size: int, what: str) -> None:
     """Raise StorageError unless the disk under `folder` (which need not exist yet) has `size` bytes free for `what`."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(nearest_folder(folder)).free
     if free < size:
         raise StorageError(
             f"{folder}: {what} needs {readable_size(size)} and {readable_size(free)} are free; {_FREE_SPACE}, "

@@ -40,10 +40,14 @@ _KIND = re.compile(r"[a-z][a-z0-9]*")
 
 
 class Store:
-    """The store under `root`. Opening one writes nothing; folders appear when they are first needed."""
+    """The store under `root`. Opening one writes nothing; folders appear when they are first needed.
+
+    StorageError where no folder can be: a file is in its place, or above it.
+    """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
+        storage.nearest_folder(self.root)
         self.objects, self.tmp, self.locks = self.root / "objects", self.root / "tmp", self.root / "locks"
         self.guard = self.locks / ".guard"
         self._refs = Refs(self.root / "refs", self.locks)

@@ -30,7 +30,11 @@ MADE_BY_THE_STAGE = {
     "optimizer": "learning_rate, optim, weight_decay; PPO's has a second rate for the critic",
     "scheduler": "lr_scheduler_type, warmup_steps; PPO rests the policy at first",
 }
+INSTALL_DEEPSPEED = "in the repository type `.venv/bin/pip install -c constraints.txt -e '.[deepspeed]'`"
 _OFFLOADED = ("offload_optimizer", "offload_param")
+_OFFLOAD_DEVICES = ("none", "cpu", "nvme")
+_SECTIONS = {"zero_optimization": '{"stage": 2}', "fp16": '{"enabled": "auto"}', "bf16": '{"enabled": "auto"}'}
+"""Parts of the JSON that are objects, with one that could stand there."""
 
 
 def read_deepspeed(file: str, where: str = "") -> dict[str, Any]:
@@ -57,6 +61,8 @@ def check_deepspeed(config: Section, where: str, processes: int | None = None) -
 
 def deepspeed_problems(config: Section, processes: int | None = None) -> Iterator[str]:
     """Yield what could not work, each with the remedy; `processes` is the number of ranks, where it is known."""
+    for name, example in _SECTIONS.items():
+        yield from _no_section(config, name, example)
     for name, settings in MADE_BY_THE_STAGE.items():
         if name in config:
             yield f"`{name}` would take the place of the stage's own ({settings}); remove it"
@@ -68,7 +74,7 @@ def deepspeed_problems(config: Section, processes: int | None = None) -> Iterato
 
 def _zero_problems(zero: Section) -> Iterator[str]:
     stage = zero.get("stage", 0)
-    if stage not in (0, 1, 2, 3):
+    if isinstance(stage, bool) or stage not in (0, 1, 2, 3):
         yield f"zero_optimization.stage is {stage!r}; it is 0, 1, 2 or 3"
     if stage == 3 and zero.get("stage3_gather_16bit_weights_on_model_save") is not True:
         yield (
@@ -76,11 +82,15 @@ def _zero_problems(zero: Section) -> Iterator[str]:
             "saved without its weights; set it to true"
         )
     for name in _OFFLOADED:
+        yield from _no_section(zero, name, '{"device": "cpu"}', "zero_optimization.")
         yield from _offload_problems(f"zero_optimization.{name}", _section(zero, name), stage)
 
 
 def _offload_problems(name: str, section: Section, stage: Any) -> Iterator[str]:
-    device, path = section.get("device", "none"), section.get("nvme_path")
+    device, path = section.get("device") or "none", section.get("nvme_path")
+    if device not in _OFFLOAD_DEVICES:
+        yield f"{name}.device is {device!r}; write one of {', '.join(_OFFLOAD_DEVICES)}"
+        return
     if device != "none" and name.endswith("offload_param") and stage != 3:
         yield f"{name} works with stage 3 only, not {stage}; remove it"
     if device != "nvme":
@@ -142,6 +152,11 @@ def from_environment(environ: Mapping[str, str]) -> tuple[dict[str, Any], str]:
         "zero3_save_16bit_model": environ.get(f"{prefix}ZERO3_SAVE_16BIT_MODEL", "false").lower() == "true",
     }
     return from_launch_file(section), "deepspeed_config of the launch file"
+
+
+def _no_section(config: Section, name: str, example: str, prefix: str = "") -> Iterator[str]:
+    if config.get(name) is not None and not isinstance(config[name], Mapping):
+        yield f"{prefix}{name} is {config[name]!r}; write {example}"
 
 
 def _section(config: Section, name: str) -> Section:

@@ -16,7 +16,7 @@ from typing import Any
 
 from rlhf_pipeline.config import Setting, flat_yaml
 from rlhf_pipeline.errors import ConfigError, LaunchError
-from rlhf_pipeline.launch.deepspeed_file import check_deepspeed, from_launch_file, read_deepspeed
+from rlhf_pipeline.launch.deepspeed_file import INSTALL_DEEPSPEED, check_deepspeed, from_launch_file, read_deepspeed
 from rlhf_pipeline.launch.ports import port_problem
 
 SEVERAL = ("MULTI_GPU", "MULTI_NPU", "MULTI_MLU", "MULTI_XPU", "MULTI_HPU", "DEEPSPEED", "FSDP")
@@ -53,8 +53,8 @@ def main(argv: Sequence[str]) -> int:
     if not 1 <= len(argv) <= 2 or argv[0].startswith("-"):
         print("usage: rlhf check-launch FILE [number of processes]\n\nCheck an accelerate launch file before using it.")
         return 0 if list(argv) in (["-h"], ["--help"]) else 2
-    if len(argv) == 2 and not argv[1].isdigit():
-        raise LaunchError(f"`{argv[1]}` is not a number of processes")
+    if len(argv) == 2 and not (argv[1].isdecimal() and int(argv[1])):
+        raise LaunchError(f"`{argv[1]}` is not a number of processes; type one from 1 on")
     check_launch_file(argv[0], int(argv[1]) if len(argv) == 2 else None)
     return 0
 
@@ -181,7 +181,7 @@ def _check_deepspeed(
 ) -> tuple[Mapping[str, Any], str | None]:
     """Return DeepSpeed's settings, once they can work, and the JSON file that holds them, if one does."""
     if importlib.util.find_spec("deepspeed") is None:
-        raise LaunchError(f"{file}: asks for DeepSpeed, which is not installed; type `pip install deepspeed`")
+        raise LaunchError(f"{file}: asks for DeepSpeed, which is not installed; {INSTALL_DEEPSPEED}")
     section = keys.get("deepspeed_config", Setting("deepspeed_config", None, file))
     content, where = section.value, section.where
     if not isinstance(content, dict) or not {"deepspeed_config_file", "zero_stage"} & set(content):

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from rlhf_pipeline.errors import Interrupted, LaunchError
-from rlhf_pipeline.launch.deepspeed_file import check_deepspeed, from_environment
+from rlhf_pipeline.launch.deepspeed_file import INSTALL_DEEPSPEED, check_deepspeed, from_environment
 from rlhf_pipeline.launch.ports import port_problem
 
 # What torchrun and accelerate, PMI (Intel MPI, MPICH), Open MPI and MVAPICH tell a process about its siblings.
@@ -87,7 +87,7 @@ def _check_port(environ: Mapping[str, str]) -> None:
 
 def _check_deepspeed(environ: Mapping[str, str]) -> None:
     if importlib.util.find_spec("deepspeed") is None:
-        raise LaunchError("the launch file asks for DeepSpeed, which is not installed; type `pip install deepspeed`")
+        raise LaunchError(f"the launch file asks for DeepSpeed, which is not installed; {INSTALL_DEEPSPEED}")
     by_file = environ.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none") != "none"
     if not by_file and "zero_stage" not in environ.get("ACCELERATE_CONFIG_DS_FIELDS", "zero_stage"):
         raise LaunchError(

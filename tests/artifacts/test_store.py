@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_pipeline import cli
 from rlhf_pipeline.artifacts import Store, locks, storage
 from rlhf_pipeline.artifacts.verify import verify
 from rlhf_pipeline.errors import ArtifactError, StorageError
@@ -219,6 +220,33 @@ def test_open_refuses_one_object_under_the_name_of_another(store: Store, publish
 # -- disks that refuse
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file", "file cannot be an artifact store: .*/file is no folder; name another one with --artifacts"),
+        ("file/store", "file/store cannot be an artifact store: .*/file is no folder; name another"),
+        ("link", "link cannot be an artifact store: .*/link is no folder"),
+        ("n" * 300, "cannot be an artifact store: File name too long .*; give a shorter name"),
+    ],
+)
+def test_where_no_folder_can_be(
+    tmp_path: Path, name: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    with pytest.raises(StorageError, match=message):
+        Store(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["artifacts", "list", "--artifacts", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_link_to_a_folder_is_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert Store(tmp_path / "link").ids() == []
+
+
 def test_a_full_disk_while_staging(store: Store, publish: Publish) -> None:
     name = publish()
     with pytest.raises(StorageError, match=r"cannot write: No space left on device; free some space"), store.staging():
@@ -278,14 +306,6 @@ def test_a_store_that_cannot_be_written(
             write()
     assert store.open(store.resolve("sft")) == store.path(name)
     assert verify(store) == []
-
-
-def test_a_file_where_the_store_should_be(tmp_path: Path) -> None:
-    (tmp_path / "artifacts").touch()
-    store = Store(tmp_path / "artifacts")
-    assert store.ids() == []
-    with pytest.raises(StorageError, match="Not a directory"), store.staging():
-        pass
 
 
 def test_an_error_in_a_stage_is_not_taken_for_one_of_the_lock(store: Store) -> None:

@@ -44,7 +44,7 @@ def test_views_of_one_storage_count_once() -> None:
 @pytest.mark.parametrize("mode", ["ZeRO-2", "ZeRO-3"])
 def test_two_ranks_hold_what_a_plan_predicts(mode: str, bf16: bool, tmp_path: Path) -> None:
     """With the installed DeepSpeed; tests/launch/plan/test_measured.py compares what was measured once."""
-    pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: pip install 'rlhf_pipeline[deepspeed]'")
+    pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: make install-dev")
     plan = predicted(mode, 2, bf16)
     for rank in run(mode, 2, tmp_path, bf16):
         for kind in PLANNED:

@@ -14,7 +14,7 @@ from tests.e2e.fork_server import ForkServer
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Runs under every launch file, each done once."""
-    pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: pip install 'rlhf_pipeline[deepspeed]'")
+    pytest.importorskip("deepspeed", reason="ZeRO needs DeepSpeed: make install-dev")
     os.environ["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"] = "15"  # seconds that the launcher gives a process to end
     folder = tmp_path_factory.mktemp("cluster")
     cluster = Cluster(ForkServer(folder / "output.txt"), folder)

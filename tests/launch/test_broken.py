@@ -293,6 +293,11 @@ def test_disk_nearly_full(desk: Desk) -> None:
     assert [name for name in desk.store.ids() if not name.startswith("base-")] == [] and desk.store.refs() == {}
 
 
+def test_artifacts_in_a_file(desk: Desk) -> None:
+    line = desk.sft("--artifacts", "sft.jsonl")
+    assert line.startswith("sft.jsonl cannot be an artifact store: ") and line.endswith("another one with --artifacts")
+
+
 def test_two_stages_writing_one_run(desk: Desk) -> None:
     with desk.store.lock("default", "sft"):
         line = desk.sft()

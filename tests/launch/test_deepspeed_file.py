@@ -46,6 +46,17 @@ def test_file_that_is_not_there(tmp_path: Path) -> None:
     [
         ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage is 4; it is 0, 1, 2 or 3"),
         ({"zero_optimization": {"stage": "3"}}, "zero_optimization.stage is '3'"),
+        ({"zero_optimization": {"stage": True}}, "zero_optimization.stage is True; it is 0, 1, 2 or 3"),
+        ({"zero_optimization": 3}, 'zero_optimization is 3; write {"stage": 2}'),
+        ({"bf16": True}, 'bf16 is True; write {"enabled": "auto"}'),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": "cpu"}},
+            'zero_optimization.offload_optimizer is \'cpu\'; write {"device": "cpu"}',
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "gpu"}}},
+            "zero_optimization.offload_optimizer.device is 'gpu'; write one of none, cpu, nvme",
+        ),
         ({"zero_optimization": {"stage": 3}}, "saved without its weights; set it to true"),
         (
             {"zero_optimization": {"stage": 3, "stage3_gather_16bit_weights_on_model_save": "auto"}},

@@ -129,7 +129,10 @@ def test_deepspeed_files(tmp_path: Path, section: str, message: str, monkeypatch
 
 def test_deepspeed_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LaunchError, match="asks for DeepSpeed, which is not installed"):
+    with pytest.raises(
+        LaunchError,
+        match=r"is not installed; in the repository type `.*pip install -c constraints.txt -e '.\[deepspeed\]'`",
+    ):
         check_launch_file(launch_file(tmp_path, "distributed_type: DEEPSPEED\nnum_processes: 2\n"))
 
 
@@ -137,8 +140,9 @@ def test_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([str(SHIPPED[0])]) == 0
     assert main(["--help"]) == 0
     assert main([]) == 2
-    with pytest.raises(LaunchError, match="`x` is not a number"):
-        main([str(SHIPPED[0]), "x"])
+    for count in ("x", "²", "0"):
+        with pytest.raises(LaunchError, match=f"`{count}` is not a number of processes; type one"):
+            main([str(SHIPPED[0]), count])
     capsys.readouterr()
     assert cli.main(["check-launch", str(tmp_path / "absent.yaml")]) == 2
     error = capsys.readouterr().err

@@ -104,7 +104,9 @@ def test_deepspeed_half_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_deepspeed_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LaunchError, match="not installed; type `pip install deepspeed`"):
+    with pytest.raises(
+        LaunchError, match="not installed; in the repository type `.venv/bin/pip install -c constraints"
+    ):
         check_processes({"ACCELERATE_USE_DEEPSPEED": "true"})
 
 

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rlhf_pipeline.artifacts.locks import held, is_free
-from rlhf_pipeline.artifacts.storage import readable_size
-from rlhf_pipeline.launch.doctor.findings import Finding, failed, passed, warned
+from rlhf_pipeline.artifacts.storage import nearest_folder, readable_size
+from rlhf_pipeline.errors import StorageError
+from rlhf_pipeline.launch.doctor.findings import Finding, failed, passed, refused, warned
 
 CHECK = "artifacts"
 MEANT_FOR_ONE_DISK = ("objects", "tmp", "refs", "runs", "locks")
@@ -29,7 +30,10 @@ ANOTHER = "name another folder with --artifacts"
 
 def check_artifacts(root: Path) -> list[Finding]:
     """Try out the folder `root`, or the nearest one above it that is there."""
-    existing = nearest(root)
+    try:
+        existing = nearest_folder(root)
+    except StorageError as error:
+        return [refused(CHECK, error)]
     free = shutil.disk_usage(existing).free
     findings = [_space(root, free)]
     try:
@@ -41,11 +45,6 @@ def check_artifacts(root: Path) -> list[Finding]:
         return [*_behaviour(root, scratch), *findings, *_speed(root, scratch, free)]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def nearest(root: Path) -> Path:
-    """Return `root`, or the nearest folder above it that exists."""
-    return next(path for path in (root, *root.absolute().parents) if path.is_dir())
 
 
 def _space(root: Path, free: int) -> Finding:

@@ -25,7 +25,6 @@ SLOWER = {
     ("TORCH_DISTRIBUTED_DEBUG", "DETAIL"): "every collective is checked by another one",
 }
 FORCED = ("NCCL_ALGO", "NCCL_PROTO", "NCCL_NTHREADS", "NCCL_MAX_NCHANNELS", "NCCL_BUFFSIZE")
-INTERFACES = ("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME")
 
 
 def check_communication(environ: Mapping[str, str], interfaces: Collection[str], nccl: str | None) -> list[Finding]:
@@ -48,14 +47,19 @@ def _forced(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _interfaces(environ: Mapping[str, str], interfaces: Collection[str]) -> Iterator[Finding]:
-    for name in INTERFACES:
+    for name, matches in (("NCCL_SOCKET_IFNAME", _nccl_matches), ("GLOO_SOCKET_IFNAME", _gloo_matches)):
         wanted = environ.get(name, "")
-        if wanted and not _matches(wanted, interfaces):
+        if wanted and not matches(wanted, interfaces):
             fix = f"`unset {name}`, or name one of {', '.join(sorted(interfaces))}"
             yield failed(CHECK, f"{name}={wanted} is no interface of this machine", fix)
 
 
-def _matches(wanted: str, interfaces: Collection[str]) -> bool:
+def _gloo_matches(wanted: str, interfaces: Collection[str]) -> bool:
+    """Whole names, parted by commas; gloo opens every one of them."""
+    return set(wanted.split(",")) <= set(interfaces)
+
+
+def _nccl_matches(wanted: str, interfaces: Collection[str]) -> bool:
     """`eth` is every name that begins so, `=eth0` that one, `^docker` every other; a comma parts several."""
     if wanted.startswith("^"):
         return any(not name.startswith(tuple(wanted[1:].lstrip("=").split(","))) for name in interfaces)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlhf_pipeline.launch.doctor.findings import Finding, failed, passed, warned
 from rlhf_pipeline.launch.doctor.nvml import Card, Cards
@@ -33,18 +33,48 @@ def torch_facts() -> Torch:
     return Torch(torch.__version__, torch.version.cuda, torch.cuda.device_count(), cpu_has_bf16())
 
 
-def check_gpus(cards: Cards | str, torch: Torch) -> list[Finding]:
-    """Return what is to be said of the cards, or of the CPU where there are none."""
+def visible(cards: Cards, named: str | None) -> Cards:
+    """Return the cards that CUDA_VISIBLE_DEVICES (`named`) leaves, by number or UUID, up to the first that is none.
+
+    Numbers are those of `nvidia-smi`; CUDA's own begin with the fastest card unless CUDA_DEVICE_ORDER is PCI_BUS_ID.
+    """
+    if named is None:
+        return cards
+    kept: list[Card] = []
+    for word in named.split(","):
+        found = [card for card in cards.cards if _is_named(card, word.strip())]
+        if len(found) != 1:  # CUDA looks no further
+            break
+        kept += found
+    numbers = {card.index for card in kept}
+    pairs = tuple(pair for pair in cards.pairs if numbers.issuperset(pair.cards))
+    return replace(cards, cards=tuple(kept), pairs=pairs)
+
+
+def _is_named(card: Card, word: str) -> bool:
+    return word == str(card.index) or (word.startswith("GPU-") and card.uuid.startswith(word))
+
+
+def check_gpus(cards: Cards | str, torch: Torch, named: str | None = None) -> list[Finding]:
+    """Return what is to be said of the cards, or of the CPU where there are none.
+
+    `named` is CUDA_VISIBLE_DEVICES: what it hides is counted and not judged, except where torch uses what it names and
+    that is none of the cards, as a MIG instance.
+    """
     if isinstance(cards, str) or not cards.cards:
         reason = cards if isinstance(cards, str) else "the driver shows no card"
         return [_without(reason, torch)]
+    findings = [_seen_by_torch(cards, torch), *_driver(cards, torch)]
+    shown = visible(cards, named)
+    if not shown.cards and not torch.devices:
+        return findings
+    judged = shown if shown.cards else cards
     return [
-        _seen_by_torch(cards, torch),
-        *_driver(cards, torch),
-        *_models(cards),
-        *_precision(cards),
-        *(finding for card in cards.cards for finding in _use(card)),
-        *_topology(cards),
+        *findings,
+        *_models(judged),
+        *_precision(judged),
+        *(finding for card in judged.cards for finding in _use(card)),
+        *_topology(judged),
     ]
 
 

@@ -14,13 +14,14 @@ from rlhf_pipeline.errors import ConfigError
 from rlhf_pipeline.launch.doctor.artifact_folder import check_artifacts
 from rlhf_pipeline.launch.doctor.communication import PREFIXES, check_communication, nccl_version
 from rlhf_pipeline.launch.doctor.findings import Finding, refused
-from rlhf_pipeline.launch.doctor.gpus import Torch, check_gpus, torch_facts
+from rlhf_pipeline.launch.doctor.gpus import Torch, check_gpus, torch_facts, visible
 from rlhf_pipeline.launch.doctor.launch_settings import check_environment, check_launch, read_recipe
 from rlhf_pipeline.launch.doctor.model_fit import check_models
 from rlhf_pipeline.launch.doctor.nvml import Cards, library, read_cards
 from rlhf_pipeline.launch.doctor.packages import TESTED, check_packages, versions
 from rlhf_pipeline.launch.doctor.settings import DoctorSettings
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 STARTS_DOCTORS_ONLY = "SLURM_STEP_NUM_TASKS"
 """Says that srun started this process itself: right for a doctor (`nodes.place`), and not for a stage."""
 
@@ -52,7 +53,9 @@ def read_machine() -> Machine:
         host=socket.gethostname(),
         software=software,
         variables={name: value for name, value in sorted(os.environ.items()) if name.startswith(PREFIXES)},
-        gpus=() if isinstance(cards, str) else tuple(card.name for card in cards.cards),
+        gpus=()
+        if isinstance(cards, str)
+        else tuple(card.name for card in visible(cards, os.environ.get(VISIBLE)).cards),
         cards=cards,
         torch=torch_facts(),
         nccl=nccl,
@@ -62,7 +65,7 @@ def read_machine() -> Machine:
 def check_machine(settings: DoctorSettings, machine: Machine) -> list[Finding]:
     """Run every check that needs no other machine."""
     recipe: dict[str, Setting] = {}
-    findings = [*check_packages(), *check_gpus(machine.cards, machine.torch)]
+    findings = [*check_packages(), *check_gpus(machine.cards, machine.torch, os.environ.get(VISIBLE))]
     interfaces = [name for _, name in socket.if_nameindex()]
     findings += check_communication(os.environ, interfaces, machine.nccl)
     started_by = {name: value for name, value in os.environ.items() if name != STARTS_DOCTORS_ONLY}

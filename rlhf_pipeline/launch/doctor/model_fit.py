@@ -27,8 +27,8 @@ def check_models(settings: DoctorSettings, recipe: Mapping[str, Setting]) -> lis
     from rlhf_pipeline.bases import find_checkpoint
     from rlhf_pipeline.models import adapter_base, check_causal, load_config, load_tokenizer
 
-    store = Store(Path(settings.artifacts))
     try:
+        store = Store(Path(settings.artifacts))
         start = find_checkpoint(store, settings.model, settings.run)
         config = load_config(adapter_base(store, start) or start)
         check_causal(config, settings.model)

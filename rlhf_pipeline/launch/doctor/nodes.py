@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_pipeline.artifacts.locks import held, is_free
+from rlhf_pipeline.artifacts.storage import nearest_folder
 from rlhf_pipeline.errors import LaunchError, first_line
-from rlhf_pipeline.launch.doctor.artifact_folder import nearest
 from rlhf_pipeline.launch.doctor.comparison import Answer, compare
 from rlhf_pipeline.launch.doctor.findings import Finding
 from rlhf_pipeline.launch.doctor.local import check_machine, read_machine
@@ -103,7 +103,7 @@ def _join(here: Place) -> None:
 def _same_folder(root: Path, rank: int) -> tuple[bool, bool]:
     """Return whether this process sees what rank 0 has just written there, and a lock that rank 0 holds."""
     if rank == 0:
-        return _show_others(nearest(root).absolute() / f".rlhf-doctor-{secrets.token_hex(8)}")
+        return _show_others(root)
     import torch.distributed as dist
 
     told: list[Any] = [None]
@@ -115,21 +115,23 @@ def _same_folder(root: Path, rank: int) -> tuple[bool, bool]:
     return seen, excluded
 
 
-def _show_others(token: Path) -> tuple[bool, bool]:
-    """Hold the lock `token` while the others look for it; (False, False) where it cannot be written."""
+def _show_others(root: Path) -> tuple[bool, bool]:
+    """Hold a lock in `root` while the others look for it; (False, False) where it cannot be written."""
     import torch.distributed as dist
 
     with ExitStack() as stack:
+        token: Path | None = None
         try:
-            stack.enter_context(held(token))
-            stack.callback(token.unlink)
-            written = True
+            path = nearest_folder(root) / f".rlhf-doctor-{secrets.token_hex(8)}"
+            stack.enter_context(held(path))
+            stack.callback(path.unlink)
+            token = path
         except OSError:
-            written = False  # the check of the folder itself says why
-        dist.broadcast_object_list([str(token) if written else None])
+            pass  # the check of the folder itself says why
+        dist.broadcast_object_list([token and str(token)])
         dist.barrier()
         dist.barrier()
-    return written, written
+    return token is not None, token is not None
 
 
 def _clock() -> float:

@@ -16,6 +16,7 @@ class Card:
     """One GPU: memory in bytes, capability as (major, minor), `links` the NVLinks that are up."""
 
     index: int
+    uuid: str
     name: str
     memory: int
     used: int
@@ -83,6 +84,7 @@ def _card(nvml: Any, index: int, handle: Any) -> Card:
     mig = _if_supported(nvml, nvml.nvmlDeviceGetMigMode, handle)
     return Card(
         index=index,
+        uuid=nvml.nvmlDeviceGetUUID(handle),
         name=nvml.nvmlDeviceGetName(handle),
         memory=memory.total,
         used=memory.used,

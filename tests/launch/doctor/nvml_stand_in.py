@@ -37,6 +37,7 @@ class StandInCard:
     programs: int = 0
     mig: int | None = 0
     mode: int = pynvml.NVML_COMPUTEMODE_DEFAULT
+    uuid: str = "GPU-0a1b2c3d-0000"
 
 
 @dataclass
@@ -82,6 +83,9 @@ class NvmlStandIn:
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:
         return self.cuda
+
+    def nvmlDeviceGetUUID(self, handle: StandInCard) -> str:
+        return handle.uuid
 
     def nvmlDeviceGetName(self, handle: StandInCard) -> str:
         return handle.name

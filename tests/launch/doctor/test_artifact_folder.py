@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_pipeline.launch.doctor import artifact_folder
-from rlhf_pipeline.launch.doctor.artifact_folder import check_artifacts, locks, nearest, renames
+from rlhf_pipeline.launch.doctor.artifact_folder import check_artifacts, locks, renames
 from rlhf_pipeline.launch.doctor.findings import Finding
 
 
@@ -29,7 +29,15 @@ def test_good_folder_that_is_not_there_yet(tmp_path: Path) -> None:
     assert {finding.check for finding in found.values() if finding.status == "fail"} <= {"disk space"}
     assert found["artifacts"].seen == f"{tmp_path}/a/b: writable, renames replace at once, locks exclude"
     assert found["disk speed"].seen.endswith("/s written and flushed")
-    assert list(tmp_path.iterdir()) == [] and nearest(tmp_path / "a" / "b") == tmp_path
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "n" * 300])
+def test_where_no_folder_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    (found,) = check_artifacts(tmp_path / name)
+    assert (found.check, found.status) == ("artifacts", "fail") and "cannot be an artifact store: " in found.seen
+    assert found.fix in ("name another one with --artifacts", "give a shorter name")
 
 
 def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

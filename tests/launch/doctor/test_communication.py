@@ -24,7 +24,11 @@ def test_nothing_set() -> None:
         ({"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0"}, "warn", "leaves the others waiting for ever"),
         ({"NCCL_ALGO": "Ring"}, "warn", "NCCL_ALGO=Ring takes NCCL's own choice away"),
         ({"NCCL_SOCKET_IFNAME": "eno1"}, "fail", "NCCL_SOCKET_IFNAME=eno1 is no interface of this machine"),
-        ({"GLOO_SOCKET_IFNAME": "=eth"}, "fail", "GLOO_SOCKET_IFNAME==eth is no interface"),
+        ({"NCCL_SOCKET_IFNAME": "=eth"}, "fail", "NCCL_SOCKET_IFNAME==eth is no interface"),
+        ({"GLOO_SOCKET_IFNAME": "eth"}, "fail", "GLOO_SOCKET_IFNAME=eth is no interface"),
+        ({"GLOO_SOCKET_IFNAME": "=eth0"}, "fail", "GLOO_SOCKET_IFNAME==eth0 is no interface"),
+        ({"GLOO_SOCKET_IFNAME": "^docker"}, "fail", "GLOO_SOCKET_IFNAME=^docker is no interface"),
+        ({"GLOO_SOCKET_IFNAME": "eth0,eno1"}, "fail", "GLOO_SOCKET_IFNAME=eth0,eno1 is no interface"),
         ({"NCCL_SOCKET_IFNAME": "^lo,eth,ib,docker"}, "fail", "is no interface"),
     ],
 )

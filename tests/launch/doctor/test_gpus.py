@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from rlhf_pipeline.launch.doctor.findings import Finding
-from rlhf_pipeline.launch.doctor.gpus import Torch, check_gpus
+from rlhf_pipeline.launch.doctor.gpus import Torch, check_gpus, visible
 from rlhf_pipeline.launch.doctor.nvml import read_cards
 from tests.launch.doctor.nvml_stand_in import GIB, NvmlStandIn, StandInCard
 
@@ -84,6 +84,36 @@ def test_many_pairs_are_counted() -> None:
 
 def test_hidden_cards_are_told() -> None:
     assert check(Torch("2.13.0", "13.0", 1, True))[0].seen.endswith("CUDA_VISIBLE_DEVICES shows torch 1")
+
+
+MIXED = [
+    StandInCard(uuid="GPU-aaaa-0"),
+    StandInCard("Tesla V100", 32 * GIB, 9 * GIB, (7, 0), links=6, mig=1, mode=3, uuid="GPU-bbbb-1"),
+    StandInCard(uuid="GPU-bbcc-2"),
+]
+"""The card in the middle is wrong in every way, and reached by PCIe only."""
+
+
+@pytest.mark.parametrize("named", ["0,2", " 2 , 0", "GPU-aaaa-0,GPU-bbcc", "2,GPU-aaaa,9,1", "0,2,GPU-bb,1"])
+def test_hidden_cards_are_not_judged(named: str) -> None:
+    cards = read_cards(NvmlStandIn(cards=MIXED, apart={(0, 1), (1, 2)}))
+    assert len(problems(check_gpus(cards, TORCH))) > 5
+    assert problems(check_gpus(cards, TORCH, named)) == []
+    assert problems(check_gpus(cards, TORCH, "0,1")) != []
+
+
+@pytest.mark.parametrize("named", ["", "-1", "3", "none"])
+def test_all_cards_hidden(named: str) -> None:
+    cards = read_cards(NvmlStandIn(cards=MIXED))
+    assert not isinstance(cards, str) and visible(cards, named).cards == ()
+    (found,) = problems(check_gpus(cards, Torch("2.13.0", "13.0", 0, True), named))
+    assert (found.status, found.seen) == ("fail", "3 cards, and torch sees none")
+
+
+def test_a_mig_instance_is_judged_with_all_cards() -> None:
+    cards = read_cards(NvmlStandIn(cards=[StandInCard(mig=1)]))
+    (found,) = problems(check_gpus(cards, Torch("2.13.0", "13.0", 1, True), "MIG-1234"))
+    assert "cut into MIG instances" in found.seen
 
 
 def test_no_card() -> None:
