@@ -171,7 +171,9 @@ class PPOConfig(PPOFields, GRPOConfig):
         """Refuse vLLM's settings without vLLM, and what it cannot do."""
         if self.use_vllm:
             if importlib.util.find_spec("vllm") is None:
-                raise ConfigError("use_vllm: vLLM is not installed; type `pip install 'rlhf_pipeline[vllm]'`")
+                raise ConfigError(
+                    "use_vllm: vLLM is not installed; in the repository type `.venv/bin/pip install -e '.[vllm]'`"
+                )
             if self.temperature > 2:
                 raise ConfigError(
                     f"temperature {self.temperature}: vLLM takes at most 2; lower it, or leave use_vllm out"
