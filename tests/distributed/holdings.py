@@ -21,7 +21,7 @@ sample = PPOTrainer.sample
 
 def holdings(trainer: Any) -> dict[str, dict[str, int]]:
     """What this process holds of every network, by the names of a plan's roles."""
-    [reward] = [found for found in gc.get_objects() if isinstance(found, RewardModel)]
+    [reward] = [found for found in gc.get_objects() if type(found) is RewardModel]
     policy = [p for name, p in trainer.model.named_parameters() if not name.startswith("critic.")]
     networks = {
         "policy": policy,

@@ -12,11 +12,12 @@ from rlhf_pipeline.launch.plan.roles import read_shapes, stage_roles
 from rlhf_pipeline.launch.plan.settings import PlanSettings
 from rlhf_pipeline.launch.plan.states import Sharding, partition
 from tests.distributed.cluster import Cluster
-from tests.distributed.holdings import SAYS
 from tests.e2e.fork_server import ROOT
 
 pytestmark = pytest.mark.distributed
 
+SAYS = "holdings: "
+"""What holdings.py begins its line with. It is not imported: read, it changes the trainer of this process."""
 REWARDS = ["reward", ROOT / "tests/distributed/holdings.py:nothing"]
 SHORT = {"bf16": "true", "use_cpu": "true", "max_steps": 2, "eval_strategy": "no", "guards": "sampler=off"}
 
