@@ -52,7 +52,7 @@ class Record(ABC):
         known |= {name: _role_and_content(known[name]) for name in TEXTS if name in known}
         missing = [name for name in cls._required() if name not in known]
         if missing:
-            has = ", ".join(f"`{_printable(name)}`" for name in row) or "no fields"
+            has = ", ".join(f"`{printable(name)}`" for name in row) or "no fields"
             raise DataError(f"{where}: no field `{missing[0]}`; the row has {has}; {cls.needs}")
         for name in (*ORIGIN, "labeler"):
             if type(known.get(name)) is int:
@@ -161,13 +161,8 @@ class Prompt(Record):
         if not isinstance(self.facts, dict):
             raise DataError(f"{where}: `facts` is {shown(self.facts)}; expected an object")
         for name, value in self.facts.items():
-            try:
-                json.dumps({name: value}, sort_keys=True, ensure_ascii=False).encode()
-            except (TypeError, ValueError) as error:
-                why = "it is not valid UTF-8" if isinstance(error, UnicodeEncodeError) else error
-                raise DataError(
-                    f"{where}: `{_printable(name)}` cannot be kept as a fact ({why}); leave it out"
-                ) from None
+            if why := fact_problem(name, value):
+                raise DataError(f"{where}: `{printable(name)}` cannot be kept as a fact ({why}); leave it out")
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], where: str) -> Self:
@@ -292,8 +287,20 @@ def is_finite(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _printable(name: object) -> str:
-    return str(name).encode(errors="backslashreplace").decode()
+def fact_problem(name: str, value: object) -> str | None:
+    """Say why a prompt cannot keep `value` as a fact, or None where it can."""
+    try:
+        json.dumps({name: value}, sort_keys=True, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it is not valid UTF-8"
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def printable(text: object) -> str:
+    """Escape what no terminal and no file takes: the lone surrogates that names of columns may hold."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def _check_list(values: object, of: type, count: int, where: str, name: str) -> None:

@@ -17,7 +17,7 @@ from rlhf_pipeline.data import files, formats, hub
 from rlhf_pipeline.data.json_rows import RawRow
 from rlhf_pipeline.data.mix import Source, is_mix, read_mix
 from rlhf_pipeline.errors import ConfigError, DataError, StorageError
-from rlhf_pipeline.records import Record, fingerprint
+from rlhf_pipeline.records import Record, fingerprint, printable
 
 R = TypeVar("R", bound=Record)
 OnBadRow = Literal["error", "skip"]
@@ -165,7 +165,7 @@ def _records(part: Source, kind: type[R], streaming: bool) -> Iterator[Found[R] 
             records = list(as_form.records(value, kind, raw.where))
         except (DataError, RecursionError) as error:
             reason = str(error) if isinstance(error, DataError) else "nested too deeply"
-            yield BadRow(raw.where, _printable(reason.removeprefix(f"{raw.where}: ")), raw.raw or repr(raw.value))
+            yield BadRow(raw.where, printable(reason.removeprefix(f"{raw.where}: ")), raw.raw or repr(raw.value))
             continue
         form = as_form
         if not records:
@@ -177,11 +177,6 @@ def _records(part: Source, kind: type[R], streaming: bool) -> Iterator[Found[R] 
         raise ConfigError(
             f"{part.data}: no row has {names}, {form.name}; check the name, or leave it out of the mapping"
         )
-
-
-def _printable(reason: str) -> str:
-    """Escape what no terminal and no file takes: the lone surrogates that names of columns may hold."""
-    return reason.encode(errors="backslashreplace").decode()
 
 
 def _decoded(raw: RawRow) -> dict[str, Any]:

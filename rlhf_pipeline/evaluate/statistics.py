@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import hypot, inf, isfinite
 from statistics import NormalDist
 from typing import Any
 
@@ -89,7 +89,7 @@ def clustered_share(
     mean = float(sums.sum() / count)
     if groups == 1:
         return Estimate(mean, least, 1.0, int(count), 1)
-    low, high = _wilson_ends((sums - least * sizes) / (1 - least), sizes)
+    low, high = _clustered_ends((sums - least * sizes) / (1 - least), sizes)
     return Estimate(mean, least + (1 - least) * low, least + (1 - least) * high, int(count), groups)
 
 
@@ -111,11 +111,9 @@ def wilson(successes: float, count: int) -> Estimate | None:
     """Estimate a proportion with Wilson's score interval (1927), which stays inside [0, 1] and never has width 0."""
     if count == 0:
         return None
-    z = _NORMAL.inv_cdf((1 + LEVEL) / 2)
     share = successes / count
-    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
-    half = z * ((share * (1 - share) + z * z / (4 * count)) / count) ** 0.5 / (1 + z * z / count)
-    return Estimate(share, max(0.0, centre - half), min(1.0, centre + half), count, count)
+    low, high = _wilson_ends(share, share * (1 - share) / count, count, _NORMAL.inv_cdf((1 + LEVEL) / 2))
+    return Estimate(share, low, high, count, count)
 
 
 def student_quantile(probability: float, freedom: int) -> float:
@@ -149,7 +147,14 @@ def _per_cluster(values: ArrayLike, clusters: Sequence[Hashable] | None) -> tupl
     return np.bincount(places, weights=numbers[counted]).astype(np.float64), np.bincount(places).astype(np.float64)
 
 
-def _wilson_ends(sums: Floats, sizes: Floats) -> tuple[float, float]:
+def _wilson_ends(share: float, variance: float, count: float, quantile: float) -> tuple[float, float]:
+    """Wilson's interval of a `share` with that `variance`, of `count` values; `quantile` is the normal one, or t's."""
+    squared, reach = quantile * quantile, quantile * hypot(count * variance**0.5, quantile / 2)
+    low, high = ((count * share + (squared / 2 + end)) / (count + squared) for end in (-reach, reach))
+    return max(0.0, float(low)), min(1.0, float(high))
+
+
+def _clustered_ends(sums: Floats, sizes: Floats) -> tuple[float, float]:
     """Wilson's interval from the sums (G,) of clusters of shares, and their sizes (G,).
 
     Its n is the effective number of values: what independent ones of the same variance would be, at least the
@@ -160,10 +165,7 @@ def _wilson_ends(sums: Floats, sizes: Floats) -> tuple[float, float]:
     variance = groups / (groups - 1) * np.square(sums - share * sizes).sum() / count**2
     fewest = count**2 / np.square(sizes).sum()
     effective = np.clip(share * (1 - share) / variance, fewest, count) if variance > 0 else fewest
-    t = student_quantile((1 + LEVEL) / 2, groups - 1)
-    centre = (effective * share + t * t / 2) / (effective + t * t)
-    half = t * (effective**2 * variance + t * t / 4) ** 0.5 / (effective + t * t)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return _wilson_ends(share, variance, effective, student_quantile((1 + LEVEL) / 2, groups - 1))
 
 
 def _ratio(totals: Floats) -> Floats:

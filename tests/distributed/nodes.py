@@ -46,10 +46,8 @@ class Nodes:
         """Start them; what they print goes to files in `folder`, and launch files lie there."""
         self.folder = folder
         self._before = [0, 0]
-        os.environ["GLOO_SOCKET_IFNAME"] = CABLE
-        in_node = ["unshare", "--net", "--uts", "sh", "-c", IN_A_NODE]
+        in_node = ["env", f"GLOO_SOCKET_IFNAME={CABLE}", "unshare", "--net", "--uts", "sh", "-c", IN_A_NODE]
         self.servers = [ForkServer(folder / f"node{n}.txt", prefix=[*in_node, f"node-{n}"]) for n in (0, 1)]
-        del os.environ["GLOO_SOCKET_IFNAME"]
         one, other = (server.process.pid for server in self.servers)
         self._ip(0, "link", "add", CABLE, "type", "veth", "peer", "name", CABLE, "netns", str(other))
         for number in (0, 1):

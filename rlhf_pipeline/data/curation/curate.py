@@ -101,8 +101,7 @@ class _FirstPass:
         for name, why_not in self._steps.items():
             self.report.steps[name].seen += 1
             if reason := why_not(record):
-                kept = rewritten(record, self._clean) if self.settings.personal_data == "redact" else record
-                self._drop(name, where, reason, kept.to_dict())
+                self._drop(name, where, reason, rewritten(record, self._clean).to_dict())
                 return
         clean = self._cleaned(where, record)
         if clean is not None:
@@ -131,12 +130,15 @@ class _FirstPass:
 
     def _drop(self, step: str, where: str, reason: str, row: Any) -> None:
         """Report a row that goes: its reason may quote it, so what is redacted in the one is redacted in the other."""
-        self.report.drop(step, where, self._clean(reason) if self.settings.personal_data == "redact" else reason, row)
+        self.report.drop(step, where, self._clean(reason), row)
         if self.settings.personal_data == "drop" and AS_THEY_WERE not in self.report.notes:
             self.report.notes.append(AS_THEY_WERE)
 
     def _clean(self, text: str) -> str:
-        return self._personal.redacted(text, Counter()) if self._personal else text
+        """Redact a text that is written aside, where rows are redacted."""
+        if self._personal is None or self.settings.personal_data != "redact":
+            return text
+        return self._personal.redacted(text, Counter())
 
     def _clean_raw(self, raw: str) -> str:
         """Redact the text of a row that cannot be used; where it is JSON, in its strings, whatever their escapes."""

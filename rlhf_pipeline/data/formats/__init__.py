@@ -6,7 +6,6 @@ their columns otherwise need no module: they are mappings (data/mapping.py), rea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,7 +18,7 @@ from rlhf_pipeline.data.formats import hh, oasst, tldr, trl, ultrafeedback
 from rlhf_pipeline.data.mapping import ColumnMap
 from rlhf_pipeline.data.templates import Column
 from rlhf_pipeline.errors import ConfigError, DataError
-from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record
+from rlhf_pipeline.records import Demonstration, Document, Prompt, Ranking, Record, fact_problem
 
 Row = dict[str, Any]
 
@@ -65,11 +64,7 @@ class Format:
 
 def _may_be_kept(name: str, value: Any) -> bool:
     """Say whether a prompt could keep a column as a fact."""
-    try:
-        json.dumps({name: value}, ensure_ascii=False).encode()
-    except (TypeError, ValueError):
-        return False
-    return name != "facts" or isinstance(value, dict)
+    return fact_problem(name, value) is None and (name != "facts" or isinstance(value, dict))
 
 
 class AmbiguousFormat(ConfigError):
